@@ -1,0 +1,82 @@
+"""Private keys on disk: read once, only where nobody else may read them, kept in a bounded cache."""
+
+from __future__ import annotations
+
+import functools
+import grp
+import os
+import stat
+import threading
+from pathlib import Path
+
+from mailward.auth.keys import InvalidKey, PrivateKey, load_private_key
+
+SIGNER_GROUP = "mailward-sign"  # the packages' account that alone reads keys
+MAX_KEY_FILE = 32 * 1024  # an 8192-bit RSA key in PEM has 6.5 kB
+
+
+class KeyFileError(Exception):
+    """The key file cannot be used; the message says why, without the file's name."""
+
+
+def check_access(path: Path) -> None:
+    """Raise KeyFileError unless `path` is a readable file that only its owner and this process's group can read."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise KeyFileError(f"cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyFileError("is no regular file")
+    if status.st_mode & 0o007:
+        raise KeyFileError(f"everyone can open it (mode {status.st_mode & 0o777:04o}); expected at most 0640")
+    if status.st_mode & 0o070 and status.st_gid not in _trusted_groups():
+        raise KeyFileError(f"group {status.st_gid} can open it, of which this process is no member; expected its own group")
+    if status.st_mode & 0o020:
+        raise KeyFileError("its group can write it; expected at most 0640")
+    if status.st_uid not in (0, os.geteuid()):
+        raise KeyFileError(f"it belongs to account {status.st_uid}; expected root or this process's account")
+    if not os.access(path, os.R_OK, effective_ids=True):
+        raise KeyFileError("cannot be read: Permission denied")
+
+
+@functools.cache
+def _trusted_groups() -> frozenset[int]:
+    """Return the groups that may read a key: root's, the process's own, the signer's."""
+    groups = {0, os.getegid(), *os.getgroups()}
+    try:
+        groups.add(grp.getgrnam(SIGNER_GROUP).gr_gid)
+    except KeyError:
+        pass  # not installed from the packages
+    return frozenset(groups)
+
+
+def read_key(path: Path) -> PrivateKey:
+    """Read and check one key. Raises KeyFileError."""
+    check_access(path)
+    try:
+        with path.open("rb") as file:
+            return load_private_key(file.read(MAX_KEY_FILE))
+    except OSError as error:
+        raise KeyFileError(f"cannot be read: {error.strerror}") from None
+    except InvalidKey as error:
+        raise KeyFileError(str(error)) from None
+
+
+class KeyCache:
+    """The keys in use, at most `size`; the one that was loaded first leaves first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._keys: dict[str, PrivateKey] = {}
+        self._lock = threading.Lock()
+
+    def get(self, path: str) -> PrivateKey:
+        """Return the key in `path`, from memory if it was read before. Raises KeyFileError."""
+        key = self._keys.get(path)
+        if key is None:
+            key = read_key(Path(path))
+            with self._lock:
+                while len(self._keys) >= self._size:
+                    self._keys.pop(next(iter(self._keys)))
+                self._keys[path] = key
+        return key

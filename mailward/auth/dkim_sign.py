@@ -1,0 +1,156 @@
+"""DKIM signatures on outgoing mail (RFC 6376, 8301, 8463): header fields, body hash and key in, a field out.
+
+Never `l=`: whoever appends to the body shall break the signature. Never a clock: the time of signing is the caller's.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mailward.auth.body_hash import CRLF
+from mailward.auth.dkim import Canonicalizations, canonical_field
+from mailward.auth.keys import PrivateKey
+from mailward.model.message import HeaderField, pick_bottom_up
+
+MAX_H_ITEMS = 1000  # a message may have thousands of Cc fields; an h= of more items than this serves no verifier
+
+_FOLD = "\r\n\t"
+_LINE = 72  # where folded lines of our field end; RFC 5322 2.1.1 recommends at most 78
+
+# Why a field is signed, and how. "always" is oversigned whether present or not: nobody can add one. "present" is
+# oversigned where the message has it; where it has none a mailing list may add its own. "once" is signed as it occurs.
+SIGNED_FIELDS = {
+    # What the reader sees and answers to. A second one, added on the way, would be shown instead.
+    "from": "always",
+    "reply-to": "always",
+    "subject": "always",
+    "to": "always",
+    "cc": "always",
+    # What identifies the message and how its body is read: changed, the same octets mean something else.
+    "date": "present",
+    "message-id": "present",
+    "mime-version": "present",
+    "content-type": "present",
+    "content-transfer-encoding": "present",
+    # One-click unsubscription is trusted only when both are signed (RFC 8058 4).
+    "list-unsubscribe": "present",
+    "list-unsubscribe-post": "present",
+    # Shown or used by readers, and legitimately absent or repeated.
+    "sender": "once",
+    "in-reply-to": "once",
+    "references": "once",
+    "content-*": "once",
+    "resent-*": "once",
+    "list-*": "once",
+}
+
+# Trace fields change on the way by design (RFC 6376 5.4.1, RFC 8617 4.1.2): the configuration refuses them.
+NEVER_SIGNED = ("received", "return-path", "authentication-results", "arc-", "dkim-signature")
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key with the two names under which verifiers find its public half."""
+
+    signing_domain: str
+    selector: str
+    private_key: PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRules:
+    """What a signature covers and how long it holds; the field names are lower case, `name-*` stands for a family.
+
+    `expire_seconds` is the distance of `x=` from the time of signing; 0 leaves `x=` out.
+    """
+
+    canonicalizations: Canonicalizations = Canonicalizations()
+    oversigned: tuple[str, ...] = tuple(name for name, how in SIGNED_FIELDS.items() if how == "always")
+    oversigned_if_present: tuple[str, ...] = tuple(name for name, how in SIGNED_FIELDS.items() if how == "present")
+    signed: tuple[str, ...] = tuple(name for name, how in SIGNED_FIELDS.items() if how == "once")
+    expire_seconds: int = 0
+    _always: list[bytes] = field(init=False, repr=False)
+    _extra: dict[bytes, int] = field(init=False, repr=False)  # how many more items than fields, beyond _always
+    _families: tuple[bytes, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        extra = {name.encode(): 0 for name in self.signed if not name.endswith("*")}
+        extra |= {name.encode(): 1 for name in self.oversigned_if_present}
+        extra |= {name.encode(): 0 for name in self.oversigned}
+        object.__setattr__(self, "_extra", extra)
+        object.__setattr__(self, "_always", [name.encode() for name in self.oversigned])
+        object.__setattr__(self, "_families", tuple(n[:-1].encode() for n in self.signed if n.endswith("*")))
+
+    def names_to_sign(self, header: Sequence[HeaderField]) -> list[bytes]:
+        """Return the items of `h=` for this header: each name as often as it occurs, and once more where oversigned."""
+        counts: dict[bytes, int] = {}
+        for header_field in header:
+            name = header_field.name.lower()
+            counts[name] = counts.get(name, 0) + 1
+        items = list(self._always)
+        for name, count in counts.items():
+            extra = self._extra.get(name)
+            if extra is None:
+                if not name.startswith(self._families):
+                    continue
+                extra = 0
+            items.extend([name] * min(count + extra, MAX_H_ITEMS))
+        return items[:MAX_H_ITEMS]
+
+
+class SignedHeader:
+    """The signed header fields of one message, canonical and hashed once for all of its signatures."""
+
+    __slots__ = ("_h_tag", "_hash", "_rules")
+
+    def __init__(self, header: Sequence[HeaderField], rules: SigningRules) -> None:
+        names = rules.names_to_sign(header)
+        how = rules.canonicalizations.header
+        canonical = b"".join([canonical_field(picked, how) for picked in pick_bottom_up(header, names)])
+        self._hash = hashlib.sha256(canonical)
+        self._h_tag = _fold_list("h=", [name.decode("ascii", "replace") for name in names])
+        self._rules = rules
+
+    def sign(self, key: SigningKey, body_digest: bytes, now: int) -> HeaderField:
+        """Return the DKIM-Signature field made with `key`; `now` in seconds since 1970.
+
+        The field's value begins with its space and has no line longer than 78 octets, whatever the names' lengths allow.
+        """
+        unsigned = self._unsigned_value(key, body_digest, now)
+        signature_field = HeaderField(b"DKIM-Signature", unsigned.encode("ascii"))
+        signed = self._hash.copy()
+        signed.update(canonical_field(signature_field, self._rules.canonicalizations.header).removesuffix(CRLF))
+        signature = base64.b64encode(key.private_key.sign(signed.digest())).decode("ascii")
+        return HeaderField(b"DKIM-Signature", (unsigned + _fold_base64(signature, first=_LINE - 3)).encode("ascii"))
+
+    def _unsigned_value(self, key: SigningKey, body_digest: bytes, now: int) -> str:
+        rules = self._rules
+        expiry = f" x={now + rules.expire_seconds};" if rules.expire_seconds else ""
+        return (
+            f" v=1; a={key.private_key.algorithm.value}; c={rules.canonicalizations};"
+            f"{_FOLD}d={key.signing_domain}; s={key.selector};"
+            f"{_FOLD}t={now};{expiry}"
+            f"{_FOLD}{self._h_tag};"
+            f"{_FOLD}bh={base64.b64encode(body_digest).decode('ascii')};"
+            f"{_FOLD}b="
+        )
+
+
+def _fold_list(start: str, items: list[str]) -> str:
+    """Join `items` with colons behind `start`, folded between them (RFC 6376 3.5 allows white space there)."""
+    lines, line = [], start
+    for index, item in enumerate(items):
+        piece = item + (":" if index < len(items) - 1 else "")
+        if len(line) + len(piece) > _LINE and line != start:
+            lines.append(line)
+            line = ""
+        line += piece
+    return _FOLD.join([*lines, line])
+
+
+def _fold_base64(text: str, first: int) -> str:
+    """Cut `text` into lines, the first of `first` characters."""
+    return _FOLD.join([text[:first], *(text[at : at + _LINE] for at in range(first, len(text), _LINE))])

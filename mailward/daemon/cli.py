@@ -1,0 +1,87 @@
+"""The command line every daemon shares: --config, --check, --version; what goes wrong before there is a log goes to stderr.
+
+Exit status: 0, ended as told; 1, could not serve; 2, wrong options; 78 (EX_CONFIG of sysexits.h), the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+import mailward
+from mailward.daemon import log as logging
+from mailward.daemon.config import DEFAULT_PATH
+from mailward.daemon.listener import Listener, bind, take_inherited
+from mailward.daemon.metrics import Metrics, check_specs
+from mailward.daemon.pages import Pages
+from mailward.daemon.program import Loaded, Program
+from mailward.daemon.status import StatusServer
+from mailward.daemon.supervisor import Supervisor
+from mailward.model.errors import ConfigError, Mistake
+
+EX_CONFIG = 78
+
+
+def command(program: Program) -> Callable[[], None]:
+    """Return the click command that runs `program`."""
+
+    @click.command(name=f"mailward-{program.name}", help=_summary(program.manual))
+    @click.version_option(mailward.__version__, prog_name=f"mailward-{program.name}")
+    @click.option("--config", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="The configuration.")
+    @click.option("--check", is_flag=True, help="Check configuration, keys and tables, say what is wrong, and exit.")
+    def run(config: Path, check: bool) -> None:
+        try:
+            loaded = program.load(config)
+            if check:
+                for warning in loaded.warnings:
+                    click.echo(f"warning: {warning}", err=True)
+                click.echo(f"{config}: good")
+                return
+            status = _serve(program, config, loaded)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                click.echo(f"mailward-{program.name}: {mistake}", err=True)
+            sys.exit(EX_CONFIG)
+        sys.exit(status)
+
+    return run
+
+
+def _summary(manual: str) -> str:
+    """Return the first paragraph of the manual's DESCRIPTION."""
+    return manual.partition("DESCRIPTION\n")[2].strip().partition("\n\n")[0]
+
+
+def _serve(program: Program, config: Path, loaded: Loaded) -> int:
+    service = loaded.service
+    logging.configure(service.log_level)
+    log = logging.get(program.name)
+    if os.geteuid() == 0:
+        log.warning("running-as-root", advice="the packages' units run each daemon as an account of its own")
+    check_specs(program.metrics)
+    metrics = Metrics(program.metric_prefix, program.metrics)
+    table = program.name
+    inherited = take_inherited()
+    if len(inherited) > 1:
+        raise ConfigError([Mistake("", "LISTEN_FDS", "expected one socket from systemd, got several")])
+    if inherited:
+        listener = Listener(inherited[0])
+    else:
+        listener = bind(service.socket, service.socket_mode, service.socket_group, f"{table}.socket")
+    supervisor = Supervisor(program, config, listener, metrics, log)
+    try:
+        if service.metrics is not None:
+            pages = Pages(program, supervisor, metrics)
+            server = StatusServer(service.metrics, supervisor.selector, pages.respond, f"{table}.metrics")
+            supervisor.on_child(server.close_inherited)
+            supervisor.on_tick(server.expire)
+        gc.disable()  # the supervisor makes no cycles, and what it never touches stays shared with its workers
+        return supervisor.run(loaded)
+    except ConfigError:
+        listener.remove()
+        raise

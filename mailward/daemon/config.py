@@ -1,0 +1,343 @@
+"""Reading mailward.toml and conf.d: every mistake found in one go, each with its file, its key and what was expected.
+
+A table is an attrs class in mailward.settings whose attributes are the keys; a type here says what a value may look like.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import cattrs
+
+from mailward.model.domain import InvalidDomain, normalize
+from mailward.model.errors import ConfigError, Mistake
+
+DEFAULT_PATH = Path("/etc/mailward/mailward.toml")
+MAX_FILE = 4 * 1024 * 1024  # a configuration that is larger is some other file
+
+T = TypeVar("T")
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+class Duration(float):
+    """Seconds, written as a number and a unit: `2s`, `500ms`, `1.5h`, `36d`."""
+
+
+class Port(typing.NamedTuple):
+    """A host (an IP address) and a port, written `127.0.0.1:53` or `[::1]:53`."""
+
+    host: str
+    port: int
+
+
+class SocketAddress(typing.NamedTuple):
+    """Where a daemon listens: `unix:/path`, `inet:127.0.0.1:8891`; `path` is empty for inet."""
+
+    path: str
+    host: str
+    port: int
+
+
+class NetworkList(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
+    """Networks, written `192.0.2.0/24` or `2001:db8::1`; never the whole Internet."""
+
+    __slots__ = ()
+
+
+class DomainName(str):
+    """A domain name in normalized A-labels."""
+
+    __slots__ = ()
+
+
+class FileMode(int):
+    """Permission bits, written in octal as a string: `"0660"`."""
+
+
+class Sections:
+    """What the files say: the merged tables, and which file gave each key."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, Any] = {}
+        self._file_of: dict[str, str] = {}
+        self.mistakes: list[Mistake] = []
+        self.main_file = ""
+
+    def read(self, path: Path) -> None:
+        """Read `path`, then `conf.d/*.toml` beside it, in the order of their names; later files win, lists of tables grow."""
+        self.main_file = str(path)
+        self._read_one(path)
+        for extra in sorted(path.parent.glob("conf.d/*.toml")):
+            self._read_one(extra)
+
+    def file_of(self, key: str) -> str:
+        """Return the file that set `key`, or the main file where none did."""
+        while key:
+            if key in self._file_of:
+                return self._file_of[key]
+            key = key.rpartition(".")[0]
+        return self.main_file
+
+    def _read_one(self, path: Path) -> None:
+        try:
+            octets = path.read_bytes()
+            if len(octets) > MAX_FILE:
+                raise ValueError("larger than 4 MiB: this is no configuration")
+            content = tomllib.loads(octets.decode("utf-8"))
+        except OSError as error:
+            self.mistakes.append(Mistake(str(path), "", f"cannot be read: {error.strerror}"))
+        except UnicodeDecodeError as error:
+            self.mistakes.append(Mistake(str(path), f"octet {error.start}", "expected UTF-8 text"))
+        except ValueError as error:  # tomllib's error names line and column
+            self.mistakes.append(Mistake(str(path), "", str(error)))
+        else:
+            self._merge(self.tables, content, "", str(path))
+
+    def _merge(self, into: dict[str, Any], content: Mapping[str, Any], prefix: str, file: str) -> None:
+        for name, value in content.items():
+            key = f"{prefix}{name}"
+            old = into.get(name)
+            if isinstance(value, dict):
+                if not isinstance(old, dict):
+                    into[name] = old = {}
+                self._merge(old, value, f"{key}.", file)
+            elif isinstance(value, list) and value and isinstance(value[0], dict) and isinstance(old, list):
+                for index in range(len(old), len(old) + len(value)):
+                    self._file_of[f"{key}[{index}]"] = file
+                old.extend(value)
+                continue
+            else:
+                into[name] = value
+            self._file_of.setdefault(key, file) if isinstance(value, dict) else self._file_of.update({key: file})
+
+
+def read_sections(path: Path) -> Sections:
+    """Read the configuration's files; what cannot be read is among the result's mistakes."""
+    sections = Sections()
+    sections.read(path)
+    return sections
+
+
+def structure(sections: Sections, cls: type[T]) -> T:
+    """Make the attrs class `cls` of the sections. Raises ConfigError with all mistakes, those of reading included."""
+    return Structurer(sections).table(cls)
+
+
+class Structurer:
+    """Turns plain TOML values into settings, and remembers every value that did not fit."""
+
+    def __init__(self, sections: Sections) -> None:
+        self._sections = sections
+        self._mistakes = list(sections.mistakes)
+        self._converter = _converter()
+
+    def table(self, cls: type[T]) -> T:
+        """Structure the whole configuration as `cls`, whose attributes are the top-level keys and tables."""
+        if self._mistakes:
+            raise ConfigError(self._mistakes)
+        result = self._attrs(cls, self._sections.tables, "")
+        if self._mistakes:
+            raise ConfigError(self._mistakes)
+        assert result is not None
+        return result
+
+    def _attrs(self, cls: type[T], values: object, key: str) -> T | None:
+        if not isinstance(values, Mapping):
+            self._mistake(key, f"expected a table, found {_shown(values)}")
+            return None
+        types_of = typing.get_type_hints(cls)
+        fields = {_key_name(field): field for field in attrs.fields(cls)}  # type: ignore[arg-type]
+        for name in values:
+            if name not in fields:
+                self._unknown_key(key, name, list(fields))
+        arguments: dict[str, object] = {}
+        for name, field in fields.items():
+            where = f"{key}.{name}" if key else name
+            if name in values:
+                known = len(self._mistakes)
+                value = self._value(types_of[field.name], values[name], where)
+                if len(self._mistakes) == known:
+                    arguments[field.name] = value
+            elif field.default is attrs.NOTHING:
+                self._mistake(where, "is missing")
+        if any(field.default is attrs.NOTHING and field.name not in arguments for field in fields.values()):
+            return None
+        with attrs.validators.disabled():  # they would stop at the first mistake
+            result = cls(**arguments)
+        for name, field in fields.items():
+            if field.validator is not None and field.name in arguments:
+                self._validate(result, field, f"{key}.{name}" if key else name)
+        return result
+
+    def _validate(self, result: object, field: attrs.Attribute[Any], key: str) -> None:
+        value = getattr(result, field.name)
+        try:
+            field.validator(result, field, value)  # type: ignore[misc]
+        except ValueError as error:
+            self._mistake(key, str(error))
+
+    def _value(self, expected: Any, value: object, key: str) -> object:
+        if isinstance(expected, types.UnionType):
+            expected = next(option for option in typing.get_args(expected) if option is not type(None))
+        if attrs.has(expected):
+            return self._attrs(expected, value, key)
+        if typing.get_origin(expected) is tuple:
+            item = typing.get_args(expected)[0]
+            if not isinstance(value, list):
+                self._mistake(key, f"expected a list, found {_shown(value)}")
+                return ()
+            found = [self._value(item, element, f"{key}[{index}]") for index, element in enumerate(value)]
+            return tuple(element for element in found if element is not None)
+        try:
+            return self._converter.structure(value, expected)
+        except ValueError as error:
+            self._mistake(key, f"{error}, found {_shown(value)}")
+            return None
+
+    def _unknown_key(self, key: str, name: str, known: list[str]) -> None:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f'; did you mean "{near[0]}"?' if near else f"; known here: {', '.join(sorted(known))}"
+        self._mistake(f"{key}.{name}" if key else name, f"unknown key{hint}")
+
+    def _mistake(self, key: str, expected: str) -> None:
+        self._mistakes.append(Mistake(self._sections.file_of(key), key, expected))
+
+
+def _key_name(field: attrs.Attribute[Any]) -> str:
+    """Return the TOML name of an attribute: its own, unless its metadata names another (`dkim-sign`)."""
+    return str(field.metadata.get("key", field.name))
+
+
+def _shown(value: object) -> str:
+    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+def _converter() -> cattrs.Converter:
+    """Make a converter that never guesses: no "3" for 3, no "no" for true."""
+    converter = cattrs.Converter()
+    hooks: dict[Any, Callable[[Any], object]] = {
+        str: _text,
+        bool: _boolean,
+        int: _whole_number,
+        Duration: _duration,
+        Port: _port,
+        SocketAddress: _socket_address,
+        NetworkList: _networks,
+        DomainName: _domain_name,
+        FileMode: _file_mode,
+        Path: lambda value: Path(_text(value)),
+    }
+    for kind, hook in hooks.items():
+        converter.register_structure_hook(kind, lambda value, _type, hook=hook: hook(value))
+    return converter
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a string")
+    return value
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def _whole_number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return value
+
+
+def _duration(value: object) -> Duration:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('expected a duration with its unit, such as "500ms", "2s", "5m", "1h" or "36d"')
+    return Duration(float(match.group(1)) * _SECONDS[match.group(2)])
+
+
+def _port(value: object, default_port: int = 0) -> Port:
+    expected = 'expected an IP address and a port, such as "127.0.0.1:9461" or "[::1]:9461"'
+    host, port = _split_port(_text(value), default_port)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not 0 < port < 65536:
+        raise ValueError(expected)
+    return Port(host, port)
+
+
+def nameserver(value: str) -> Port:
+    """Read a nameserver's address, whose port is 53 unless it says otherwise. Raises ValueError."""
+    return _port(value, default_port=53)
+
+
+def _split_port(text: str, default_port: int) -> tuple[str, int]:
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") if rest else ""
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, ""
+    if not port:
+        return host, default_port
+    return host, int(port) if port.isascii() and port.isdigit() else -1
+
+
+def _socket_address(value: object) -> SocketAddress:
+    text = _text(value)
+    kind, _, rest = text.partition(":")
+    if kind == "unix" and rest.startswith("/"):
+        if len(rest.encode()) > 100:  # sun_path has 108 octets, and a temporary name is made of the path
+            raise ValueError("expected a UNIX socket's path of at most 100 octets")
+        return SocketAddress(rest, "", 0)
+    if kind == "inet":
+        try:
+            return SocketAddress("", *_port(rest))
+        except ValueError:
+            pass
+    raise ValueError('expected "unix:/absolute/path" or "inet:ADDRESS:PORT"')
+
+
+def _networks(value: object) -> NetworkList:
+    if not isinstance(value, list):
+        raise ValueError("expected a list of networks")
+    networks = []
+    for item in value:
+        try:
+            network = ipaddress.ip_network(_text(item))
+        except ValueError as error:
+            raise ValueError(f'expected networks such as "192.0.2.0/24" or "2001:db8::/32" ({error})') from None
+        if network.prefixlen == 0:
+            raise ValueError("expected networks that are yours: this one is the whole Internet")
+        networks.append(network)
+    return NetworkList(networks)
+
+
+def _domain_name(value: object) -> DomainName:
+    try:
+        return DomainName(normalize(_text(value)))
+    except InvalidDomain as error:
+        raise ValueError(f"expected a domain name ({error})") from None
+
+
+def _file_mode(value: object) -> FileMode:
+    text = _text(value)
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise ValueError('expected permissions in octal, such as "0660"')
+    return FileMode(int(text, 8))

@@ -1,0 +1,105 @@
+"""The listening socket: systemd's, or bound here. The supervisor owns it; workers only borrow it.
+
+The socket is non-blocking from the start: several workers wake for one connection, and those that lose the race must not
+block in accept(). A UNIX socket is bound under a temporary name and renamed into place, so that the path never leads
+nowhere while an old socket makes room for a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import socket
+from pathlib import Path
+
+from mailward.daemon.config import SocketAddress
+from mailward.model.errors import ConfigError, Mistake
+
+BACKLOG = 1024  # connections that wait while all workers are busy or are being replaced
+_FIRST_SYSTEMD_DESCRIPTOR = 3  # sd_listen_fds(3)
+
+
+class Listener:
+    """A listening socket, and whether its path is ours to remove."""
+
+    def __init__(self, bound: socket.socket, path: str = "") -> None:
+        bound.setblocking(False)
+        self.socket = bound
+        self._path = path
+        self._inode = os.stat(path).st_ino if path else 0
+
+
+    def remove(self) -> None:
+        """Remove the socket's path, unless another process has put its own there meanwhile."""
+        if self._path:
+            with contextlib.suppress(OSError):
+                if os.stat(self._path).st_ino == self._inode:
+                    os.unlink(self._path)
+            self._path = ""
+
+
+def take_inherited() -> list[socket.socket]:
+    """Return the sockets systemd handed over, and hide them from the programs we may start (sd_listen_fds(3))."""
+    environment = os.environ
+    count = int(environment.get("LISTEN_FDS", "0")) if environment.get("LISTEN_PID") == str(os.getpid()) else 0
+    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+        environment.pop(name, None)
+    inherited = []
+    for descriptor in range(_FIRST_SYSTEMD_DESCRIPTOR, _FIRST_SYSTEMD_DESCRIPTOR + count):
+        os.set_inheritable(descriptor, False)
+        inherited.append(socket.socket(fileno=descriptor))
+    return inherited
+
+
+def bind(address: SocketAddress, mode: int, group: str, where: str) -> Listener:
+    """Bind and listen at `address`; a UNIX socket gets these permissions and this group (empty: the process's own).
+
+    Raises ConfigError, which names `where` (the configuration's key), when that is impossible.
+    """
+    try:
+        if address.path:
+            return Listener(_bind_unix(address.path, mode, group), address.path)
+        return Listener(_bind_inet(address.host, address.port))
+    except (OSError, KeyError) as error:
+        reason = f'there is no group "{group}"' if isinstance(error, KeyError) else error.strerror or str(error)
+        shown = address.path or f"{address.host}:{address.port}"
+        raise ConfigError([Mistake("", where, f"cannot listen at {shown}: {reason}")]) from None
+
+
+def _bind_unix(path: str, mode: int, group: str) -> socket.socket:
+    if _answers(path):
+        raise OSError(0, "another process is listening there")
+    new_path = f"{path}.{os.getpid()}"
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new_path)
+    bound.bind(new_path)
+    try:
+        os.chmod(new_path, mode)
+        if group:
+            os.chown(new_path, -1, grp.getgrnam(group).gr_gid)
+        bound.listen(BACKLOG)
+        os.rename(new_path, path)
+    except (OSError, KeyError):
+        Path(new_path).unlink(missing_ok=True)
+        raise
+    return bound
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def _bind_inet(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    bound.listen(BACKLOG)
+    return bound

@@ -1,0 +1,111 @@
+"""The log: one line an event, `key=value`, to stderr, where journald or a container's log takes it.
+
+Whatever came from outside is escaped and clipped, so that no message can write a line of its own. Five levels with one
+meaning each: debug; info, one line per message; warning, the outside misbehaved; error, we degraded; critical, the operator must act.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+MAX_VALUE = 400  # characters of one value; a line stays under what syslog and journald keep whole
+MAX_TRACEBACK = 8000
+
+_PLAIN = re.compile(r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]+")  # no space, quote, backslash, equals sign
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\xa0\u2028\u2029\ud800-\udfff"\\]')
+
+# journald reads the priority from `<N>` before the line (sd-daemon(3)).
+_PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
+
+Log = structlog.typing.FilteringBoundLogger
+
+
+def configure(level: str = "info") -> None:
+    """Set the log up for this process and those it forks: level, format, stderr."""
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, _Renderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=_StderrFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get(program: str) -> Log:
+    """Return the log of a program; its lines begin with the event."""
+    log: Log = structlog.get_logger(program=program)
+    return log
+
+
+def quote(value: object) -> str:
+    """Return `value` as it stands behind `key=`: bare where it is plain, else in quotes, escaped, clipped.
+
+    >>> quote('a"b' + chr(10))
+    '"a\\\\"b\\\\x0a"'
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    text = str(value)
+    if len(text) > MAX_VALUE:
+        text = text[:MAX_VALUE] + "…"
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + _UNSAFE.sub(_escape, text) + '"'
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match.group()
+    if character in '"\\':
+        return "\\" + character
+    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
+
+
+class _Renderer:
+    """Turns an event into its line. Own code, because it runs once a message: 4 microseconds."""
+
+    def __init__(self) -> None:
+        self._is_journald = "JOURNAL_STREAM" in os.environ
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+        level = event.pop("level")
+        exception = event.pop("exception", None)
+        start = _PRIORITY[level] if self._is_journald else time.strftime("%Y-%m-%dT%H:%M:%S%z ")
+        line = f"{start}level={level} program={event.pop('program')} event={quote(event.pop('event'))}"
+        line += "".join([f" {key}={quote(value)}" for key, value in event.items() if value not in ("", None)])
+        if exception:
+            line += " traceback=" + '"' + _UNSAFE.sub(_escape, exception[-MAX_TRACEBACK:]) + '"'
+        return line
+
+
+class _StderrFactory:
+    """Makes the one logger there is."""
+
+    def __call__(self, *_arguments: object) -> _Stderr:
+        return _Stderr()
+
+
+class _Stderr:
+    """Writes each line with one system call, so that lines of several workers never mix."""
+
+    def __init__(self) -> None:
+        self._descriptor = sys.stderr.fileno()
+        self._lock = threading.Lock()
+
+    def _write(self, line: str) -> None:
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            try:
+                while data:  # a pipe to a slow reader may take a long line in parts
+                    data = data[os.write(self._descriptor, data) :]
+            except OSError:
+                return  # nobody reads the log any more: mail goes on
+
+    debug = info = warning = error = critical = _write

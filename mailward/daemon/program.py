@@ -1,0 +1,83 @@
+"""What a program is to the supervisor: its name, its metrics, how to load its configuration, how a worker serves."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client.core import Metric
+
+from mailward.daemon.log import Log
+from mailward.daemon.metrics import Row, Spec
+from mailward.settings.common import Service
+
+
+class Serving(Protocol):
+    """What a worker does with the borrowed listener; the milter edge is one, a policy server another."""
+
+    def open(self, listener: socket.socket) -> None:
+        """Get ready to accept from the listener."""
+
+    def run(self) -> None:
+        """Serve until the process ends."""
+
+    def stop_accepting(self) -> None:
+        """Accept nothing more from now on, and go on with the sessions there are. Called from another thread."""
+
+    def is_idle(self) -> bool:
+        """Say whether every session has ended."""
+
+
+class Notes(Protocol):
+    """What workers tell the supervisor, to be handed on to those that come after them (the state of keys, say)."""
+
+    def note(self, key: str, value: str) -> None:
+        """Remember `value` under `key`; an empty value forgets it. Never blocks, never fails."""
+
+    def inherited(self) -> Mapping[str, str]:
+        """Return what was known when this worker was forked."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTools:
+    """What a worker is given to serve with."""
+
+    metrics: Row
+    notes: Notes
+    log: Log
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One generation's configuration, checked: everything a worker needs is in memory or known to be readable."""
+
+    service: Service
+    make_serving: Callable[[WorkerTools], Serving]
+    warnings: tuple[str, ...] = ()
+
+
+def no_metrics(_notes: Mapping[str, str]) -> Iterable[Metric]:
+    """Collect nothing from the notes."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A daemon. `name` is its table in mailward.toml; `manual` the docstring its man page is made from.
+
+    `load` raises ConfigError with every mistake. `collect` turns the workers' notes into metrics.
+    """
+
+    name: str
+    manual: str
+    metrics: tuple[Spec, ...]
+    load: Callable[[Path], Loaded]
+    collect: Callable[[Mapping[str, str]], Iterable[Metric]] = field(default=no_metrics)
+
+    @property
+    def metric_prefix(self) -> str:
+        """The start of its metrics' names."""
+        return "mailward_" + self.name.replace("-", "_")

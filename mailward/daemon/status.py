@@ -1,0 +1,132 @@
+"""A small HTTP server for Prometheus, load balancers and the operator, inside the supervisor's selector loop.
+
+GET and HEAD only; one request a connection; non-blocking and bounded, so that no client can hold the supervisor up.
+What is shown is decided by the `respond` function it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from mailward.daemon.config import Port
+from mailward.model.errors import ConfigError, Mistake
+
+MAX_REQUEST = 8 * 1024  # a scrape's request has 300 octets
+MAX_CLIENTS = 64
+CLIENT_SECONDS = 10.0
+
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes back: a status, a content type, a body."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+@dataclass(slots=True)
+class _Client:
+    connection: socket.socket
+    since: float
+    request: bytes = b""
+    reply: bytes = b""
+
+
+Respond = Callable[[str, str], Response]
+
+
+class StatusServer:
+    """Listens at one address; `respond(path, accept)` makes each page."""
+
+    def __init__(self, address: Port, selector: selectors.BaseSelector, respond: Respond, where: str) -> None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        self._listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._listener.bind(tuple(address))
+            self._listener.listen(MAX_CLIENTS)
+        except OSError as error:
+            reason = f"cannot listen at {address.host}:{address.port}: {error.strerror}"
+            raise ConfigError([Mistake("", where, reason)]) from None
+        self._selector = selector
+        self._respond = respond
+        self._clients: dict[socket.socket, _Client] = {}
+        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def close_inherited(self) -> None:
+        """Close this process's copies of the sockets; called in a forked child."""
+        self._listener.close()
+        for connection in self._clients:
+            connection.close()
+
+    def expire(self, now: float) -> None:
+        """Drop clients that take longer than CLIENT_SECONDS; `now` is monotonic."""
+        for client in [client for client in self._clients.values() if now - client.since > CLIENT_SECONDS]:
+            self._close(client)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            connection.setblocking(False)
+            if len(self._clients) >= MAX_CLIENTS:
+                connection.close()
+                return
+            client = _Client(connection, time.monotonic())
+            self._clients[connection] = client
+            self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(client))
+
+    def _read(self, client: _Client) -> None:
+        try:
+            octets = client.connection.recv(MAX_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        client.request += octets
+        if not octets or len(client.request) > MAX_REQUEST:
+            self._close(client)
+        elif b"\r\n\r\n" in client.request or b"\n\n" in client.request:
+            client.reply = self._answer(client.request)
+            self._selector.modify(client.connection, selectors.EVENT_WRITE, lambda: self._write(client))
+
+    def _answer(self, request: bytes) -> bytes:
+        lines = request.decode("latin-1").splitlines()
+        method, path = ([*lines[0].split(" "), "", ""])[:2]
+        accept = next((line.partition(":")[2].strip() for line in lines[1:] if line.lower().startswith("accept:")), "")
+        if method not in ("GET", "HEAD"):
+            response = Response(405, b"GET or HEAD\n")
+        elif not path.startswith("/"):
+            response = Response(400, b"no path\n")
+        else:
+            response = self._respond(path.partition("?")[0], accept)
+        head = (
+            f"HTTP/1.1 {response.status} {_REASONS[response.status]}\r\nDate: {formatdate(usegmt=True)}\r\n"
+            f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
+            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+        )
+        return head.encode("latin-1") + (response.body if method != "HEAD" else b"")
+
+    def _write(self, client: _Client) -> None:
+        try:
+            sent = client.connection.send(client.reply)
+        except BlockingIOError:
+            return
+        except OSError:
+            sent = len(client.reply)
+        client.reply = client.reply[sent:]
+        if not client.reply:
+            self._close(client)
+
+    def _close(self, client: _Client) -> None:
+        self._selector.unregister(client.connection)
+        client.connection.close()
+        self._clients.pop(client.connection, None)

@@ -1,0 +1,385 @@
+"""The supervisor: owns the listening socket, forks the workers that serve it, and outlives them.
+
+Single-threaded on purpose: it forks all its life, and forking from a process with threads is unsafe. One selector loop
+waits for signals, for the workers' signs of life and for HTTP clients. Never touches mail and never loads libmilter's threads.
+
+A generation is one reading of the configuration and the workers that serve by it. HUP starts a new one; only when all of
+its workers serve is the old one told to drain. A worker that dies or falls silent is replaced from the memory of its
+generation, so a configuration that was broken since cannot keep the service from healing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from mailward.daemon import worker as worker_side
+from mailward.daemon.listener import Listener
+from mailward.daemon.log import Log
+from mailward.daemon.metrics import MAX_ROWS, Metrics
+from mailward.daemon.notify import Notifier
+from mailward.daemon.program import Loaded, Program, WorkerTools
+from mailward.model.errors import ConfigError
+
+TICK_SECONDS = 0.25  # how late a deadline may be noticed
+START_SECONDS = 60.0  # a new generation that does not serve by then is given up
+LAST_ACCEPT_SECONDS = 0.2  # for connections that were made before the socket's path was removed
+MAX_DRAINING = 2  # generations; a further HUP waits until one has left
+HEALTHY_SECONDS = 10.0  # a worker that lived this long died of something new
+MAX_BACKOFF_SECONDS = 30.0
+MAX_NOTES = 50_000
+MAX_START_FAILURES = 5
+
+
+class Phase(Enum):
+    """Where a generation is in its life."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+@dataclass(slots=True)
+class WorkerRecord:
+    """What the supervisor knows of one worker; times are monotonic seconds."""
+
+    pid: int
+    row: int
+    control: socket.socket
+    started: float
+    last_heard: float
+    is_ready: bool = False
+    is_silent: bool = False
+
+
+@dataclass(slots=True)
+class Generation:
+    """One reading of the configuration and its workers; `missing` counts those to be forked at `fork_at`."""
+
+    number: int
+    loaded: Loaded
+    wanted: int
+    started: float
+    phase: Phase = Phase.STARTING
+    workers: dict[int, WorkerRecord] = field(default_factory=dict)
+    failures: int = 0
+    fork_at: float = 0.0
+    drain_deadline: float = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every worker serves."""
+        ready = [record for record in self.workers.values() if record.is_ready]
+        return len(ready) >= self.wanted
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the supervisor itself counts, for its metrics."""
+
+    died: int = 0
+    silent: int = 0
+    reloads: int = 0
+    failed_reloads: int = 0
+
+
+class Supervisor:
+    """Runs a program's workers until it is told to stop."""
+
+    def __init__(self, program: Program, config: Path, listener: Listener, metrics: Metrics, log: Log) -> None:
+        self._program = program
+        self._config = config
+        self._listener = listener
+        self._metrics = metrics
+        self._log = log
+        self._notifier = Notifier()
+        self._free_rows = list(range(MAX_ROWS - 1, -1, -1))
+        self._last_number = 0
+        self._wants_reload = False
+        self._is_stopping = False
+        self._drain_all_at = 0.0  # set by TERM
+        self._next_watchdog = 0.0
+        self._close_in_child: list[Callable[[], None]] = []
+        self._each_tick: list[Callable[[float], None]] = []
+        self.selector = selectors.DefaultSelector()
+        self.generations: list[Generation] = []
+        self.notes: dict[str, str] = {}
+        self.tally = Tally()
+        self.started = time.time()
+
+    def run(self, loaded: Loaded) -> int:
+        """Serve with `loaded`; returns the exit status once TERM or INT has been obeyed, or nothing could be started."""
+        self._take_signals()
+        self._start_generation(loaded)
+        while self.generations:
+            for key, _ in self.selector.select(TICK_SECONDS):
+                key.data()
+            self._tick(time.monotonic())
+        self._listener.remove()
+        return 1 if not self._is_stopping else 0
+
+    def on_child(self, close: Callable[[], None]) -> None:
+        """Have `close` called in every forked child, for descriptors that are the supervisor's alone."""
+        self._close_in_child.append(close)
+
+    def on_tick(self, act: Callable[[float], None]) -> None:
+        """Have `act` called with the monotonic time, several times a second."""
+        self._each_tick.append(act)
+
+    @property
+    def serving(self) -> Generation | None:
+        """The generation that takes new connections, if there is one."""
+        return next((generation for generation in self.generations if generation.phase is Phase.SERVING), None)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether at least one worker takes new connections."""
+        serving = self.serving
+        return not self._is_stopping and serving is not None and any(w.is_ready for w in serving.workers.values())
+
+    # ---- what happens to us ----
+
+    def _take_signals(self) -> None:
+        """Turn signals into bytes on a pipe the selector reads; the handlers themselves do nothing."""
+        read_end, write_end = socket.socketpair()
+        for end in (read_end, write_end):
+            end.setblocking(False)
+        signal.set_wakeup_fd(write_end.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: None)
+        self.on_child(read_end.close)
+        self.on_child(write_end.close)
+
+        def read_signals() -> None:
+            for number in set(read_end.recv(512)):
+                self._signalled(number)
+
+        self.selector.register(read_end, selectors.EVENT_READ, read_signals)
+
+    def _signalled(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._wants_reload = True
+        elif number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+        elif number == signal.SIGCHLD:
+            self._reap()
+
+    def _tick(self, now: float) -> None:
+        """Do what the time asks for: replace, kill, advance, reload, feed the watchdog."""
+        self._reap()
+        for generation in list(self.generations):
+            self._kill_silent(generation, now)
+            if self._is_stopping and now >= self._drain_all_at and generation.phase is not Phase.DRAINING:
+                self._drain(generation)
+            self._advance(generation, now)
+        for act in self._each_tick:
+            act(now)
+        if self._wants_reload and not self._is_stopping and self._may_reload():
+            self._wants_reload = False
+            self._reload()
+        if self._notifier.watchdog_seconds and now >= self._next_watchdog:
+            self._notifier.alive()
+            self._next_watchdog = now + self._notifier.watchdog_seconds / 3
+
+    def _may_reload(self) -> bool:
+        """Whether there is room for one more generation; HUPs that come meanwhile become one reload."""
+        phases = [generation.phase for generation in self.generations]
+        return Phase.STARTING not in phases and phases.count(Phase.DRAINING) < MAX_DRAINING
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            loaded = self._program.load(self._config)
+        except ConfigError as error:
+            self.tally.failed_reloads += 1
+            for mistake in error.mistakes:
+                self._log.error("reload-refused", mistake=str(mistake))
+            self._notifier.ready("serving with the old configuration; the new one is broken")
+            return
+        serving = self.serving
+        if serving is not None:
+            old, new = serving.loaded.service, loaded.service
+            for name in ("socket", "socket_mode", "socket_group", "metrics"):
+                if getattr(old, name) != getattr(new, name):
+                    self._log.warning("restart-needed", setting=name)
+        self._start_generation(loaded)
+
+    def _stop(self) -> None:
+        """Begin the end: nobody new gets in, everybody inside is served."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        self._notifier.stopping()
+        self._log.info("stopping")
+        self._listener.remove()
+        self._drain_all_at = time.monotonic() + LAST_ACCEPT_SECONDS
+
+    # ---- generations ----
+
+    def _start_generation(self, loaded: Loaded) -> None:
+        self._last_number += 1
+        wanted = loaded.service.workers or max(2, (os.cpu_count() or 1) + 1)
+        generation = Generation(self._last_number, loaded, wanted, time.monotonic())
+        self.generations.append(generation)
+        for warning in loaded.warnings:
+            self._log.warning("configuration", warning=warning)
+        self._fork_missing(generation)
+
+    def _advance(self, generation: Generation, now: float) -> None:
+        """Move a generation on to its next phase where it is time."""
+        if generation.phase is Phase.DRAINING:
+            if not generation.workers:
+                self.generations.remove(generation)
+            elif now > generation.drain_deadline + 2.0:  # the workers end themselves at the deadline, unless stuck
+                self._kill(generation)
+            return
+        if len(generation.workers) < generation.wanted and now >= generation.fork_at:
+            self._fork_missing(generation)
+        if generation.phase is Phase.STARTING:
+            if generation.is_ready:
+                self._take_over(generation)
+            elif now - generation.started > START_SECONDS or generation.failures >= MAX_START_FAILURES:
+                self._give_up(generation)
+
+    def _take_over(self, generation: Generation) -> None:
+        """Let the new generation serve alone, and the old ones leave."""
+        generation.phase = Phase.SERVING
+        generation.failures = 0
+        is_first = len(self.generations) == 1
+        for older in self.generations:
+            if older is not generation and older.phase is Phase.SERVING:
+                self._drain(older)
+        if not is_first:
+            self.tally.reloads += 1
+        self._log.info("serving" if is_first else "reloaded", generation=generation.number, workers=generation.wanted)
+        self._notifier.ready(f"serving with {generation.wanted} workers")
+
+    def _give_up(self, generation: Generation) -> None:
+        """Undo a generation that does not come up; without an older one that serves, the program ends."""
+        self._log.critical("start-failed", generation=generation.number, failures=generation.failures)
+        self._kill(generation)
+        generation.phase, generation.drain_deadline = Phase.DRAINING, 0.0
+        if self.serving is not None:
+            self.tally.failed_reloads += 1
+            self._notifier.ready("serving with the old configuration; workers of the new one do not start")
+
+    def _drain(self, generation: Generation) -> None:
+        generation.phase = Phase.DRAINING
+        generation.drain_deadline = time.monotonic() + generation.loaded.service.drain_timeout
+        for record in generation.workers.values():
+            with contextlib.suppress(OSError):
+                record.control.send(worker_side.DRAIN)
+
+    def _kill(self, generation: Generation) -> None:
+        for record in generation.workers.values():
+            os.kill(record.pid, signal.SIGKILL)
+
+    # ---- workers ----
+
+    def _fork_missing(self, generation: Generation) -> None:
+        for _ in range(generation.wanted - len(generation.workers)):
+            if self._free_rows:
+                self._fork(generation)
+
+    def _fork(self, generation: Generation) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        row = self._free_rows.pop()
+        gc.collect()
+        gc.freeze()  # what is shared stays shared: the child's collector does not write to it
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(generation, ours, theirs, row)
+        theirs.close()
+        ours.setblocking(False)
+        now = time.monotonic()
+        record = WorkerRecord(pid, row, ours, now, now)
+        generation.workers[pid] = record
+        self.selector.register(ours, selectors.EVENT_READ, lambda: self._hear(record))
+
+    def _become_worker(self, generation: Generation, ours: socket.socket, theirs: socket.socket, row: int) -> None:
+        """Serve in the forked child; never returns."""
+        status = 1
+        try:
+            worker_side.become_worker()
+            self.selector.close()
+            ours.close()
+            for close in self._close_in_child:
+                close()
+            for other in self.generations:
+                for record in other.workers.values():
+                    record.control.close()
+            notes = worker_side.ControlNotes(theirs, self.notes)
+            tools = WorkerTools(self._metrics.row(row), notes, self._log)
+            serving = generation.loaded.make_serving(tools)
+            drain_seconds = generation.loaded.service.drain_timeout
+            worker_side.serve(serving, self._listener.socket, theirs, drain_seconds, tools)
+            status = 0
+        except BaseException:
+            self._log.exception("worker-failed")
+        finally:
+            os._exit(status)
+
+    def _hear(self, record: WorkerRecord) -> None:
+        try:
+            message = record.control.recv(worker_side.MAX_NOTE)
+        except OSError:
+            return
+        if not message:
+            self.selector.unregister(record.control)  # the worker is ending; waitpid() tells how
+            return
+        record.last_heard = time.monotonic()
+        if message == worker_side.READY:
+            record.is_ready = True
+        elif message.startswith(worker_side.NOTE):
+            self._remember(message[len(worker_side.NOTE) :].decode("utf-8", "replace"))
+
+    def _remember(self, note: str) -> None:
+        key, _, value = note.partition("\0")
+        self.notes.pop(key, None)
+        if value:
+            self.notes[key] = value
+        if len(self.notes) > MAX_NOTES:
+            self.notes.pop(next(iter(self.notes)))
+
+    def _kill_silent(self, generation: Generation, now: float) -> None:
+        for record in generation.workers.values():
+            if now - record.last_heard > generation.loaded.service.worker_timeout and not record.is_silent:
+                record.is_silent = True
+                self._log.error("worker-silent", pid=record.pid, seconds=round(now - record.last_heard, 1))
+                os.kill(record.pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        for generation in self.generations:
+            for pid in list(generation.workers):
+                with contextlib.suppress(ChildProcessError):
+                    ended, status = os.waitpid(pid, os.WNOHANG)
+                    if ended:
+                        self._bury(generation, generation.workers.pop(pid), os.waitstatus_to_exitcode(status))
+
+    def _bury(self, generation: Generation, record: WorkerRecord, status: int) -> None:
+        """Free what a dead worker had, and plan its replacement unless its generation is leaving."""
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(record.control)
+        record.control.close()
+        self._metrics.forget_gauges(record.row)
+        self._free_rows.append(record.row)
+        if generation.phase is Phase.DRAINING:
+            return
+        now = time.monotonic()
+        if record.is_silent:
+            self.tally.silent += 1
+        else:
+            self.tally.died += 1
+            self._log.error("worker-died", pid=record.pid, status=status)
+        generation.failures = 0 if now - record.started > HEALTHY_SECONDS else generation.failures + 1
+        backoff = 0.0 if generation.failures <= 1 else min(MAX_BACKOFF_SECONDS, 0.1 * 2**generation.failures)
+        generation.fork_at = now + backoff

@@ -1,0 +1,120 @@
+"""A worker's side of the supervisor: signs of life, notes, and leaving without losing a session.
+
+Runs in the forked child. One Python thread talks to the supervisor while the main thread serves; nothing here knows
+what is served.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Mapping
+
+from mailward.daemon.log import Log
+from mailward.daemon.program import Serving, WorkerTools
+
+HEARTBEAT_SECONDS = 1.0
+DRAIN_POLL_SECONDS = 0.05
+MAX_NOTE = 1024
+
+# Messages of the control socket (SOCK_SEQPACKET, so each arrives whole).
+READY, ALIVE, NOTE, DRAIN = b"ready", b"alive", b"note ", b"drain"
+
+_PR_SET_PDEATHSIG = 1
+
+
+class ControlNotes:
+    """Notes that travel over the control socket."""
+
+    def __init__(self, control: socket.socket, inherited: Mapping[str, str]) -> None:
+        self._control = control
+        self._inherited = dict(inherited)
+
+    def note(self, key: str, value: str) -> None:
+        """Send a note; dropped where the supervisor does not read, for a later one will say the same."""
+        message = NOTE + f"{key}\0{value}".encode()
+        if len(message) <= MAX_NOTE:
+            try:
+                self._control.send(message, socket.MSG_DONTWAIT)
+            except OSError:
+                return
+
+    def inherited(self) -> Mapping[str, str]:
+        """Return what was known at the fork."""
+        return self._inherited
+
+
+def become_worker() -> None:
+    """Cut the ties to the supervisor's signals; called first thing in the child.
+
+    A process group of its own keeps a terminal's Ctrl-C and systemd's TERM away: libmilter takes both as an order to drop
+    its sessions. SIGCONT on the parent's death wakes even a stopped worker, which then finds its supervisor gone and drains.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    os.setpgid(0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
+    gc.enable()
+    gc.set_threshold(20_000, 20, 20)  # a message makes no cycles; looking for them every 700 objects costs 3 %
+
+
+class Worker:
+    """Serves, and obeys the supervisor."""
+
+    def __init__(self, serving: Serving, control: socket.socket, drain_seconds: float, log: Log) -> None:
+        self._serving = serving
+        self._control = control
+        self._drain_seconds = drain_seconds
+        self._log = log
+
+    def obey(self) -> None:
+        """Send signs of life until told to drain, or until the supervisor is gone; then leave. A thread's whole life."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            while True:
+                if selector.select(HEARTBEAT_SECONDS) and self._control.recv(64) in (DRAIN, b""):
+                    break
+                self._send(ALIVE)
+        self._drain()
+
+    def report_ready(self) -> None:
+        """Say that this worker serves."""
+        self._send(READY)
+
+    def _drain(self) -> None:
+        """Finish the sessions there are, then end the process; at the deadline end it anyway.
+
+        _exit, since libmilter's threads wait for commands that will not come and would hold a normal exit up.
+        """
+        self._serving.stop_accepting()
+        deadline = time.monotonic() + self._drain_seconds
+        while not self._serving.is_idle():
+            if time.monotonic() > deadline:
+                self._log.warning("drain-deadline", seconds=self._drain_seconds)
+                os._exit(0)
+            time.sleep(DRAIN_POLL_SECONDS)
+            self._send(ALIVE)
+        os._exit(0)
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self._control.send(message, socket.MSG_DONTWAIT)
+        except OSError:
+            return  # the supervisor is gone or busy: the next recv() or heartbeat tells
+
+
+def serve(serving: Serving, listener: socket.socket, control: socket.socket, drain_seconds: float, tools: WorkerTools) -> None:
+    """Open, report ready and serve; returns only when serving ended by itself."""
+    import threading  # here, so that nobody thinks the supervisor may start one
+
+    worker = Worker(serving, control, drain_seconds, tools.log)
+    serving.open(listener)
+    threading.Thread(target=worker.obey, name="control", daemon=True).start()
+    worker.report_ready()
+    serving.run()

@@ -1,0 +1,373 @@
+"""The milter edge. The only import of pymilter: callbacks gather a Transaction, a Verdict becomes edits and a reply.
+
+pymilter's low-level module is used without `Milter.Base`, whose layers cost half of a message's time. Octets come in and go
+out as they are. The session's state hangs on libmilter's context, never on a thread: libmilter moves a session between
+threads from one callback to the next.
+
+No exception reaches pymilter. One inside a callback marks the message as failed, is logged with its traceback, and the
+message gets the filter's failure verdict at the next point where a reply is possible; an exception that libmilter was
+told not to expect a reply from would otherwise let the message through.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import milter
+
+from mailward.model.message import Envelope, HeaderField, Transaction
+from mailward.model.verdict import Action, DeleteField, Edit, InsertField, Verdict
+
+# libmilter's own limit is 65,535 octets a packet, Postfix sends header fields of up to 102,400 and knows nothing of it:
+# the session would break, on every retry of that message.
+MAX_PACKET = 256 * 1024
+MAX_HEADER_FIELDS = 20_000  # Postfix keeps a header under header_size_limit a field, but sets no number of fields
+MAX_HEADER_OCTETS = 16 * 1024 * 1024
+SESSION_SECONDS = 7200  # libmilter gives up on a silent MTA after this; Postfix's own time-outs are shorter
+
+_ACTION = {
+    Action.ACCEPT: milter.ACCEPT,
+    Action.TEMPFAIL: milter.TEMPFAIL,
+    Action.REJECT: milter.REJECT,
+    Action.HOLD: milter.ACCEPT,
+    Action.DISCARD: milter.DISCARD,
+}
+
+
+class MessageFilter(Protocol):
+    """The way of one message through a program; made anew for each message."""
+
+    def end_of_header(self) -> Verdict | None:
+        """Decide on envelope and header; None where the body is needed."""
+
+    def body(self, chunk: bytes) -> None:
+        """Take the next octets of the body."""
+
+    def end_of_message(self) -> Verdict:
+        """Decide; the verdict may hold edits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a program needs of the protocol; everything else is negotiated away."""
+
+    helo: bool = False
+    recipients: bool = False
+    connect_macros: tuple[str, ...] = ()
+    mail_macros: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MilterProgram:
+    """A milter: how a message's filter is made, what happens to a message our own bug hit, and who is told."""
+
+    name: str
+    wants: Wants
+    start: Callable[[Transaction], MessageFilter]
+    failure: Callable[[Transaction, str], Verdict]  # the transaction, and where it failed
+    on_exception: Callable[[Transaction | None, str], None]  # called inside the except clause: has sys.exception()
+    on_session: Callable[[int], None]  # +1 when one opens, -1 when it closes
+    max_sessions: int
+
+
+@dataclass(slots=True)
+class _Session:
+    """One connection of the MTA."""
+
+    number: str
+    envelope: Envelope = field(default_factory=Envelope)
+    transaction: Transaction | None = None
+    filter: MessageFilter | None = None
+    header_octets: int = 0
+    messages: int = 0
+    has_failed: str = ""  # the callback that raised, or why the message cannot be judged
+    is_refused: bool = False
+    has_leading_space: bool = True
+    go_on: int = milter.CONTINUE  # or NOREPLY; libmilter logs an error for every other answer where none is due
+
+
+_ACTIONS = milter.ADDHDRS | milter.CHGHDRS | milter.QUARANTINE | milter.SETSYMLIST
+
+# The steps for which the MTA does not wait for an answer: it sends envelope and header in one go.
+_NO_REPLY = milter.P_NR_CONN | milter.P_NR_HELO | milter.P_NR_MAIL | milter.P_NR_HDR | milter.P_NR_BODY
+
+
+class MilterServing:
+    """Serves a MilterProgram on a borrowed listening socket (the Serving of mailward.daemon.program)."""
+
+    def __init__(self, program: MilterProgram) -> None:
+        self._program = program
+        self._sessions = 0
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._process = ""
+        self._listening_descriptor = -1
+        self._address: object = None
+        self._dummy: socket.socket | None = None
+
+    # ---- the Serving ----
+
+    def open(self, listener: socket.socket) -> None:
+        """Register with libmilter and put `listener` in the place of the socket libmilter opens.
+
+        libmilter knows no way to take a socket over, and removes the path of its own one when it ends. So it opens a socket
+        nobody will ever connect to, under a private name, and the descriptor is redirected (dup2) to the real listener.
+        """
+        self._process = f"{os.getpid():x}"
+        self._address = _local_end(listener)
+        family, path = listener.family, ""
+        if family == socket.AF_UNIX:
+            path = os.path.join(tempfile.mkdtemp(prefix="mailward-"), "unused.sock")
+            milter.setconn(f"unix:{path}")
+        else:
+            milter.setconn("inet6:0@::1" if family == socket.AF_INET6 else "inet:0@127.0.0.1")
+        self._register()
+        before = _open_sockets()
+        milter.opensocket(False)
+        (self._listening_descriptor,) = _open_sockets() - before
+        if path:
+            os.unlink(path)
+            os.rmdir(os.path.dirname(path))
+        os.dup2(listener.fileno(), self._listening_descriptor)
+        listener.close()
+        self._dummy = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        if family != socket.AF_UNIX:
+            self._dummy.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        else:
+            self._dummy.bind("")  # an abstract name the kernel chooses
+        self._dummy.listen(1)
+
+    def run(self) -> None:
+        """Serve until libmilter ends, which it does when something stops it behind our back."""
+        milter.main()
+
+    def stop_accepting(self) -> None:
+        """Redirect libmilter's listening descriptor to a socket nobody connects to; the sessions there are go on."""
+        assert self._dummy is not None
+        os.dup2(self._dummy.fileno(), self._listening_descriptor)
+
+    def is_idle(self) -> bool:
+        """Say whether no connection of the MTA's is left, those included whose first callback is still to come."""
+        return not any(_is_connection(descriptor, self._address) for descriptor in _open_sockets())
+
+    # ---- libmilter ----
+
+    def _register(self) -> None:
+        wants = self._program.wants
+        milter.set_flags(_ACTIONS)
+        milter.set_exception_policy(milter.CONTINUE)
+        milter.set_connect_callback(self._guard("connect", self._connect))
+        milter.set_helo_callback(self._guard("helo", self._helo) if wants.helo else None)
+        milter.set_envfrom_callback(self._guard("mail", self._mail))
+        milter.set_envrcpt_callback(self._guard("rcpt", self._recipient) if wants.recipients else None)
+        milter.set_header_callback(self._guard("header", self._header))
+        milter.set_eoh_callback(self._guard("end-of-header", self._end_of_header))
+        milter.set_body_callback(self._guard("body", self._body))
+        milter.set_eom_callback(self._guard("end-of-message", self._end_of_message))
+        milter.set_abort_callback(self._guard("abort", self._abort))
+        milter.set_close_callback(self._guard("close", self._close))
+        milter.register(self._program.name, negotiate=self._negotiate)
+        milter.settimeout(SESSION_SECONDS)
+        # pymilter does not wrap this one; the symbol is found among the libraries its module is linked with.
+        ctypes.CDLL(milter.__file__).smfi_setmaxdatasize(ctypes.c_size_t(MAX_PACKET))
+
+    def _negotiate(self, context: Any, options: list[int]) -> int:
+        """Open the session; choose protocol steps and macros from what the MTA offers."""
+        actions, offered = options[:2]
+        wants = self._program.wants
+        session = _Session(f"{self._process}-{next(self._numbers):x}")
+        context.setpriv(session)
+        self._count_session(session)
+        steps = milter.P_NOUNKNOWN | milter.P_NODATA | milter.P_HDR_LEADSPC
+        steps |= 0 if wants.helo else milter.P_NOHELO
+        steps |= 0 if wants.recipients else milter.P_NORCPT
+        if offered & _NO_REPLY == _NO_REPLY:
+            steps |= _NO_REPLY
+            session.go_on = milter.NOREPLY
+        session.has_leading_space = bool(offered & milter.P_HDR_LEADSPC)
+        options[:] = [actions & _ACTIONS, offered & steps, 0, 0]
+        if actions & milter.SETSYMLIST:
+            if wants.connect_macros:
+                context.setsymlist(milter.M_CONNECT, " ".join(wants.connect_macros))
+            context.setsymlist(milter.M_ENVFROM, " ".join(("i", *wants.mail_macros)))
+        return int(milter.CONTINUE)
+
+    def _count_session(self, session: _Session) -> None:
+        with self._lock:
+            self._sessions += 1
+            session.is_refused = self._sessions > self._program.max_sessions
+        self._program.on_session(1)
+
+    def _guard(self, stage: str, act: Callable[..., int]) -> Callable[..., int]:
+        """Wrap a callback so that nothing it raises gets out: the message is marked, the failure verdict follows."""
+
+        may_reply = stage in ("rcpt", "end-of-header", "end-of-message")
+
+        def guarded(context: Any, *arguments: Any) -> int:
+            session = context.getpriv()
+            if session is None:  # negotiation itself failed: there is nobody to keep anything for
+                return int(milter.TEMPFAIL)
+            try:
+                return act(context, session, *arguments)
+            except Exception:  # the one edge that must answer the MTA whatever our code does
+                self._program.on_exception(session.transaction, stage)
+                session.has_failed = stage
+                return self._fail(context, session) if may_reply else session.go_on
+
+        return guarded
+
+    def _fail(self, context: Any, session: _Session) -> int:
+        transaction = session.transaction or Transaction(session.number, session.envelope)
+        verdict = self._program.failure(transaction, session.has_failed)
+        session.transaction = session.filter = None
+        return _reply(context, verdict)
+
+    # ---- the callbacks, in the order they come ----
+
+    def _connect(self, context: Any, session: _Session, name: str, _family: int, address: Any) -> int:
+        envelope = session.envelope
+        envelope.client_name = name
+        envelope.client_address = address[0] if isinstance(address, tuple) else ""
+        envelope.daemon_name = _macro(context, "{daemon_name}")
+        return session.go_on
+
+    def _helo(self, _context: Any, session: _Session, name: str) -> int:
+        session.envelope.helo = name.encode("utf-8", "surrogateescape")
+        return session.go_on
+
+    def _mail(self, context: Any, session: _Session, address: bytes, *_parameters: bytes) -> int:
+        session.messages += 1
+        session.has_failed = ""
+        session.header_octets = 0
+        client = session.envelope
+        envelope = Envelope(client.client_address, client.client_name, client.daemon_name, client.helo)
+        envelope.mail_from = _bare(address)
+        envelope.login = _macro(context, "{auth_authen}")
+        envelope.auth_type = _macro(context, "{auth_type}")
+        session.transaction = Transaction(f"{session.number}.{session.messages}", envelope)
+        session.filter = self._program.start(session.transaction)
+        return session.go_on
+
+    def _recipient(self, _context: Any, session: _Session, address: bytes, *_parameters: bytes) -> int:
+        assert session.transaction is not None
+        session.transaction.envelope.rcpt_to.append(_bare(address))
+        return int(milter.CONTINUE)
+
+    def _header(self, _context: Any, session: _Session, name: str, value: bytes) -> int:
+        transaction = session.transaction
+        if transaction is None or session.has_failed:
+            return session.go_on
+        header = transaction.header
+        session.header_octets += len(value)
+        if len(header) >= MAX_HEADER_FIELDS or session.header_octets > MAX_HEADER_OCTETS:
+            session.has_failed = "header-too-large"
+            return session.go_on
+        if b"\n" in value:
+            value = value.replace(b"\n", b"\r\n")  # libmilter shows folds as LF
+        if not session.has_leading_space:
+            value = b" " + value  # the MTA took one off, as all did before Sendmail 8.14
+        header.append(HeaderField(name.encode("utf-8", "surrogateescape"), value))
+        return session.go_on
+
+    def _end_of_header(self, context: Any, session: _Session) -> int:
+        if session.is_refused:
+            session.has_failed = "too-many-sessions"
+        if session.has_failed or session.transaction is None or session.filter is None:
+            return self._fail(context, session)
+        session.transaction.queue_id = _macro(context, "i")
+        verdict = session.filter.end_of_header()
+        return int(milter.CONTINUE) if verdict is None else self._conclude(context, session, verdict)
+
+    def _body(self, _context: Any, session: _Session, chunk: bytes) -> int:
+        if session.filter is not None and not session.has_failed:
+            session.filter.body(chunk)
+        return session.go_on
+
+    def _end_of_message(self, context: Any, session: _Session) -> int:
+        if session.has_failed or session.filter is None:
+            return self._fail(context, session)
+        return self._conclude(context, session, session.filter.end_of_message())
+
+    def _abort(self, _context: Any, session: _Session) -> int:
+        session.transaction = session.filter = None
+        return int(milter.CONTINUE)
+
+    def _close(self, context: Any, _session: _Session) -> int:
+        context.setpriv(None)
+        with self._lock:
+            self._sessions -= 1
+        self._program.on_session(-1)
+        return int(milter.CONTINUE)
+
+    def _conclude(self, context: Any, session: _Session, verdict: Verdict) -> int:
+        """Apply a verdict; the message is over."""
+        for edit in verdict.edits:
+            _apply(context, edit, session.has_leading_space)
+        if verdict.action is Action.HOLD:
+            context.quarantine(verdict.reason)
+        session.transaction = session.filter = None
+        return _reply(context, verdict)
+
+
+def _macro(context: Any, name: str) -> str:
+    """Return a macro's value; empty where it is absent, or is no UTF-8, which pymilter cannot show us."""
+    try:
+        return context.getsymval(name) or ""
+    except UnicodeDecodeError:
+        return ""
+
+
+def _bare(address: bytes) -> bytes:
+    """Take the angle brackets off an SMTP path."""
+    return address[1:-1] if address.startswith(b"<") and address.endswith(b">") else address
+
+
+def _apply(context: Any, edit: Edit, has_leading_space: bool) -> None:
+    """Ask the MTA for one change; libmilter wants LF in folds, and a leading space only if that was negotiated."""
+    if isinstance(edit, InsertField):
+        value = edit.raw_value.replace("\r\n", "\n")
+        context.addheader(edit.name, value if has_leading_space else value.removeprefix(" "), edit.index)
+    else:
+        context.chgheader(edit.name, edit.occurrence, None)
+
+
+def _reply(context: Any, verdict: Verdict) -> int:
+    if verdict.reply is not None:
+        text = "".join(c for c in verdict.reply.text if c.isprintable() and c.isascii()).replace("%", "%%")[:900]
+        context.setreply(str(verdict.reply.code), verdict.reply.enhanced_code, text)
+    return _ACTION[verdict.action]
+
+
+def _open_sockets() -> set[int]:
+    """Return this process's socket descriptors."""
+    found = set()
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{entry}").startswith("socket:"):
+                found.add(int(entry))
+        except OSError:
+            continue  # the descriptor the listing itself used
+    return found
+
+
+def _local_end(bound: socket.socket) -> object:
+    """Return what tells a connection accepted from `bound` from every other socket: path or port."""
+    name = bound.getsockname()
+    return name[1] if isinstance(name, tuple) else name
+
+
+def _is_connection(descriptor: int, address: object) -> bool:
+    """Say whether the descriptor is a connection accepted at `address`, and no listener."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            return _local_end(copy) == address and not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:
+        return False  # closed meanwhile

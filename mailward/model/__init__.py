@@ -1,0 +1,1 @@
+"""Values and Protocols. Standard library only; no I/O."""

@@ -1,0 +1,82 @@
+"""Domain names as the mail standards compare them: A-labels, lower case, label by label.
+
+Never a suffix comparison of strings: `notexample.com` is not below `example.com`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+MAX_NAME = 253  # RFC 1035 2.3.4, without the final dot
+MAX_LABEL = 63
+
+# Letters, digits, hyphen (RFC 5321 4.1.2); the underscore because selectors and service names carry it.
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+
+
+class InvalidDomain(ValueError):
+    """The text is no domain name; the message says why, without repeating the text."""
+
+
+def normalize(name: str) -> str:
+    """Return `name` in lower-case A-labels without a final dot.
+
+    U-labels become A-labels (RFC 9989 5.3.1). Raises InvalidDomain for anything that is no host name: an empty or
+    over-long label, white space, control characters, brackets.
+
+    >>> normalize("Mail.EXAMPLE.com.")
+    'mail.example.com'
+    >>> normalize("b\u00fccher.example")
+    'xn--bcher-kva.example'
+    """
+    if name.isascii():
+        domain = name.lower()
+    else:
+        domain = ".".join(_a_label(label) for label in re.split("[.\u3002\uff0e\uff61]", name))
+    domain = domain.removesuffix(".")
+    if not domain or len(domain) > MAX_NAME:
+        raise InvalidDomain("empty or longer than 253 octets")
+    for label in domain.split("."):
+        if not _LABEL.fullmatch(label):
+            raise InvalidDomain("a label is empty, too long or has characters no host name has")
+    return domain
+
+
+def _a_label(label: str) -> str:
+    """Turn one U-label into its A-label (RFC 5891 4).
+
+    The four characters on which IDNA 2003 and 2008 differ keep their own code point, as IDNA 2008 says:
+    a sharp s that became `ss` would be somebody else's domain.
+    """
+    if label.isascii():
+        return label.lower()
+    text = unicodedata.normalize("NFKC", label.lower())
+    if text.isascii():
+        return text
+    for character in text:
+        if character != "-" and unicodedata.category(character)[0] not in "LMN" and character not in "\u200c\u200d":
+            raise InvalidDomain("a label has characters no host name has")
+    return "xn--" + text.encode("punycode").decode("ascii")
+
+
+def parents(domain: str) -> Iterator[str]:
+    """Yield the names above `domain`, nearest first, without the root.
+
+    >>> list(parents("a.b.example"))
+    ['b.example', 'example']
+    """
+    _, _, rest = domain.partition(".")
+    while rest:
+        yield rest
+        _, _, rest = rest.partition(".")
+
+
+def is_subdomain(domain: str, ancestor: str) -> bool:
+    """Say whether `domain` is `ancestor` or lies below it; both normalized.
+
+    >>> is_subdomain("notexample.com", "example.com")
+    False
+    """
+    return domain == ancestor or domain.endswith("." + ancestor)

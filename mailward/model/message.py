@@ -1,0 +1,63 @@
+"""A message as the MTA hands it over: envelope and header fields, octet for octet. Nothing here interprets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class HeaderField(NamedTuple):
+    """One header field as it stands in the message.
+
+    `raw_value` is everything after the colon: the leading space, folds as CRLF + white space, no final CRLF.
+    A named tuple because a message has dozens and a frozen dataclass costs four times as much to make.
+    """
+
+    name: bytes
+    raw_value: bytes
+
+
+def pick_bottom_up(fields: Sequence[HeaderField], names: Iterable[bytes]) -> list[HeaderField]:
+    """Return the instance each of `names` (lower case) stands for, the last one first (RFC 6376 5.4.2).
+
+    A name that stands more often than its field occurs picks nothing: that is oversigning. One pass over the
+    fields, whatever their number: thousands of header fields must not cost thousands times thousands.
+    """
+    stacks: dict[bytes, list[HeaderField]] = {}
+    for header_field in fields:
+        stacks.setdefault(header_field.name.lower(), []).append(header_field)
+    picked = []
+    for name in names:
+        stack = stacks.get(name)
+        if stack:
+            picked.append(stack.pop())
+    return picked
+
+
+@dataclass(slots=True)
+class Envelope:
+    """SMTP's side of a message: who connected, who logged in, from whom, to whom.
+
+    `client_address` is empty where there is no network client; `login` (SASL) is empty without authentication;
+    `mail_from` is empty for the null sender. Addresses stand without their angle brackets.
+    """
+
+    client_address: str = ""
+    client_name: str = ""
+    daemon_name: str = ""
+    helo: bytes = b""
+    mail_from: bytes = b""
+    rcpt_to: list[bytes] = field(default_factory=list)
+    login: str = ""
+    auth_type: str = ""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What has been gathered of one message so far; `queue_id` is empty until Postfix has given one."""
+
+    session_id: str
+    envelope: Envelope
+    header: list[HeaderField] = field(default_factory=list)
+    queue_id: str = ""

@@ -1,0 +1,1 @@
+"""Local policy, pure: what this installation does with what it knows."""

@@ -1,0 +1,83 @@
+"""What the programs' tables have in common: the sockets, the processes, the DNS."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from mailward.daemon.config import Duration, FileMode, Port, SocketAddress, nameserver
+
+MAX_WORKERS = 64
+
+
+def _check_nameservers(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
+    for item in value:
+        try:
+            nameserver(item)
+        except ValueError:
+            raise ValueError(f'expected IP addresses such as "9.9.9.9" or "127.0.0.1:53", found "{item}"') from None
+
+
+Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
+
+
+def at_least(least: float, shown: str) -> Validator:
+    """Return a validator that takes numbers from `least` on; `shown` is how the message names it."""
+
+    def check(_instance: object, _attribute: attrs.Attribute[Any], value: float) -> None:
+        if value < least:
+            raise ValueError(f"expected at least {shown}")
+
+    return check
+
+
+def one_of(*words: str) -> Validator:
+    """Return a validator that takes only these words."""
+
+    def check(_instance: object, _attribute: attrs.Attribute[Any], value: str) -> None:
+        if value not in words:
+            raise ValueError(f'expected one of {", ".join(words)}, found "{value}"')
+
+    return check
+
+
+def _check_workers(_instance: object, _attribute: object, value: int) -> None:
+    if not 0 <= value <= MAX_WORKERS:
+        raise ValueError(f"expected 1 to {MAX_WORKERS}, or 0 for one more than the processor has cores, found {value}")
+
+
+@attrs.frozen
+class Dns:
+    """`[dns]`: whom to ask, and for how long. No nameservers: those of /etc/resolv.conf."""
+
+    nameservers: tuple[str, ...] = attrs.field(default=(), validator=_check_nameservers)
+    timeout: Duration = attrs.field(default=Duration(2.0), validator=at_least(0.05, "50ms"))
+    deadline: Duration = attrs.field(default=Duration(20.0), validator=at_least(0.05, "50ms"))
+
+
+@attrs.frozen(kw_only=True)
+class Service:
+    """What every daemon's table has: where it listens, how many processes serve, how they end.
+
+    `workers` 0 is one more than the cores. A worker that answers nothing for `worker_timeout` is killed and replaced. A
+    worker told to leave finishes the sessions it has, for at most `drain_timeout`.
+    """
+
+    socket: SocketAddress
+    socket_mode: FileMode = FileMode(0o660)
+    socket_group: str = ""
+    metrics: Port | None = None
+    workers: int = attrs.field(default=0, validator=_check_workers)
+    worker_timeout: Duration = attrs.field(default=Duration(20.0), validator=at_least(2, "2s"))
+    drain_timeout: Duration = attrs.field(default=Duration(20.0), validator=at_least(0.1, "100ms"))
+    max_sessions: int = attrs.field(default=500, validator=at_least(1, "1"))
+    log_level: str = attrs.field(default="info", validator=one_of("debug", "info", "warning", "error", "critical"))
+
+
+def own_name() -> str:
+    """Return the host's name, the default of `authserv_id`."""
+    return socket.gethostname()
+

@@ -1,0 +1,99 @@
+"""`[dkim-sign]`: what is signed, for whom, with which keys."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from mailward.auth.body_hash import Canonicalization
+from mailward.auth.dkim import Canonicalizations
+from mailward.auth.dkim_sign import NEVER_SIGNED, SigningRules
+from mailward.daemon.config import DomainName, Duration, NetworkList, Port, SocketAddress
+from mailward.settings.common import Dns, Service, at_least, one_of, own_name
+
+_FORMS = tuple(f"{header.value}/{body.value}" for header in Canonicalization for body in Canonicalization)
+
+
+def _check_names(_instance: object, attribute: attrs.Attribute[Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        body = name.removesuffix("*") if attribute.name == "signed" else name
+        if not body.isascii() or not body or body.lower() != body or any(c in body for c in ' :;*\t\r\n"'):
+            raise ValueError(f'expected names of header fields in lower case, found "{name}"')
+        if name.startswith(NEVER_SIGNED):
+            raise ValueError(f'"{name}" changes on the way, a signature over it breaks (RFC 6376 5.4.1)')
+
+
+def _check_oversigned(_instance: object, _attribute: object, names: tuple[str, ...]) -> None:
+    if "from" not in names:
+        raise ValueError('expected "from" among them (RFC 6376 5.4: From is always signed)')
+
+
+def _check_keys(_instance: object, _attribute: object, keys: tuple[Key, ...]) -> None:
+    if not keys:
+        raise ValueError("expected at least one key")
+
+
+@attrs.frozen
+class Key:
+    """One entry of `keys`: the selector, the PEM file, and the `d=` where it is not the domain's own name."""
+
+    selector: DomainName
+    file: Path
+    domain: DomainName | None = None
+
+
+@attrs.frozen
+class Domain:
+    """`[[dkim-sign.domain]]`: an author domain (`*` for all that are not named) and its keys."""
+
+    name: str
+    keys: tuple[Key, ...] = attrs.field(validator=_check_keys)
+    subdomains: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class DkimSign(Service):
+    """`[dkim-sign]`; the field lists replace the defaults of mailward.auth.dkim_sign.SIGNED_FIELDS."""
+
+    socket: SocketAddress = SocketAddress("/var/spool/postfix/mailward/dkim-sign.sock", "", 0)
+    metrics: Port | None = Port("127.0.0.1", 9461)
+    networks: NetworkList = NetworkList((ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")))
+    domain: tuple[Domain, ...] = ()
+    table: Path | None = None
+    logins: Path | None = None
+    canonicalization: str = attrs.field(default="relaxed/relaxed", validator=one_of(*_FORMS))
+    oversigned: tuple[str, ...] = attrs.field(default=SigningRules().oversigned, validator=[_check_names, _check_oversigned])
+    oversigned_if_present: tuple[str, ...] = attrs.field(default=SigningRules().oversigned_if_present, validator=_check_names)
+    signed: tuple[str, ...] = attrs.field(default=SigningRules().signed, validator=_check_names)
+    expire: Duration = attrs.field(default=Duration(0), validator=at_least(0, "0s"))
+    key_cache: int = attrs.field(default=10_000, validator=at_least(1, "1"))
+    publication_interval: Duration = attrs.field(default=Duration(300.0), validator=at_least(1, "1s"))
+    on_key_error: str = attrs.field(default="tempfail", validator=one_of("tempfail", "accept"))
+
+    def rules(self) -> SigningRules:
+        """Return what the signatures cover."""
+        header, _, body = self.canonicalization.partition("/")
+        return SigningRules(
+            Canonicalizations(Canonicalization(header), Canonicalization(body)),
+            self.oversigned,
+            self.oversigned_if_present,
+            self.signed,
+            int(self.expire),
+        )
+
+
+@attrs.frozen
+class Settings:
+    """The configuration as the signer sees it; the other daemons' tables are theirs to judge."""
+
+    authserv_id: str = attrs.field(factory=own_name)
+    state: str = "sqlite:/var/lib/mailward"
+    dns: Dns = Dns()
+    dkim_sign: DkimSign = attrs.field(default=DkimSign(), metadata={"key": "dkim-sign"})
+    auth_verify: Mapping[str, Any] = attrs.field(factory=dict, metadata={"key": "auth-verify"})
+    greylist: Mapping[str, Any] = attrs.field(factory=dict)
+    policyd: Mapping[str, Any] = attrs.field(factory=dict)

@@ -1,0 +1,1 @@
+"""The milters, one folder a program. They never import each other."""

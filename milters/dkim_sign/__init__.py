@@ -1,0 +1,1 @@
+"""mailward-dkim-sign."""

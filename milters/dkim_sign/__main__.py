@@ -1,0 +1,154 @@
+"""mailward-dkim-sign - sign outgoing mail with DKIM
+
+SYNOPSIS
+    mailward-dkim-sign [--config FILE] [--check] [--version]
+
+DESCRIPTION
+    Signs mail of your own users with DKIM (RFC 6376, 8301, 8463), as a milter of Postfix.
+
+    Mail is signed when its client logged in (SASL) or is in one of `networks`, and when the author domain, the domain of
+    its From field, has keys. Everything else passes as it is; why is in the log and in a counter.
+
+    The body is hashed while it streams past and never kept. Each key of the domain makes one signature, so RSA and
+    Ed25519, several selectors or a second signing domain stand side by side.
+
+    A key is used only while its public half is published: its DNS record is compared at first use and every few minutes. A
+    key whose record is missing or different steps back while another key of its domain is good. Where none is, the first
+    one signs and an error is logged: mail is never unsigned because of the DNS.
+
+CONFIGURATION
+    The table [dkim-sign] of mailward.toml(5):
+
+    socket, socket_mode, socket_group
+        Where Postfix connects: "unix:/path" or "inet:ADDRESS:PORT". systemd's socket, if it hands one over, wins.
+    metrics
+        Address of the HTTP server with /metrics, /healthz, /readyz and a status page.
+    networks
+        Clients whose mail is signed without authentication. Default: this host.
+    domain
+        An array of tables: `name` (a domain, or "*"), `subdomains`, and `keys`, a list of { selector, file } with an
+        optional `domain`, the d= of the signature where it is not the name itself.
+    table
+        A file for many domains; each line: PATTERN SELECTOR KEYFILE [SIGNING-DOMAIN]. PATTERN is a domain, ".domain" for all
+        below it, or "*". The most specific pattern wins. Keys are read at first use.
+    logins
+        A file; each line: LOGIN PATTERN... . With it, a login may have mail signed only for those author domains. LOGIN is
+        a SASL login, or "@domain" for all logins of that domain.
+    canonicalization, oversigned, oversigned_if_present, signed, expire
+        What a signature covers, and how long it holds.
+    on_key_error
+        "tempfail" (default) or "accept": what happens to a message whose key has become unreadable.
+    workers, worker_timeout, drain_timeout, max_sessions, key_cache, publication_interval, log_level
+        How the service runs.
+
+SIGNALS
+    HUP     Read configuration, tables and keys again. Sessions finish with the old ones. If anything is wrong the old
+            configuration stays, and the log says what is wrong.
+    TERM    Accept no more, finish the sessions there are within `drain_timeout`, end.
+
+DIAGNOSTICS
+    One line a message at level info: session, queue id, client, login, verdict, reason, signatures, milliseconds. The
+    reasons of an unsigned message: not-authenticated, no-author, several-from-fields, no-right-for-domain,
+    no-key-for-domain. Exit status 78: the configuration is wrong; each mistake has a line on stderr.
+
+BUGS
+    Lines over 998 octets may be cut by the next server, which breaks the signature; such messages carry a warning in the log.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mailward.adapters.key_files import KeyCache, KeyFileError
+from mailward.adapters.resolver import Resolver
+from mailward.auth.keys import RECOMMENDED_RSA_BITS, Algorithm
+from mailward.daemon import cli
+from mailward.daemon.config import nameserver, read_sections, structure
+from mailward.daemon.log import Log
+from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
+from mailward.milter.adapter import MilterProgram, MilterServing, Wants
+from mailward.model.errors import ConfigError, Mistake
+from mailward.model.message import Transaction
+from mailward.model.verdict import Action, Reply, Verdict
+from mailward.policy.signing import KeyRef, SigningPolicy, SigningTable
+from mailward.settings.dkim_sign import Settings
+from mailward.settings.signing_keys import read_signing_policy
+from milters.dkim_sign.filter import METRICS, OWN_BUG, Signer, SignMessage
+from milters.dkim_sign.publication import PublicationWatch, collect_key_states
+
+PRELOADED_KEYS = 64  # read and proven before a generation serves; a hoster's others at their first use
+
+
+def load(path: Path) -> Loaded:
+    """Read and check everything a worker needs. Raises ConfigError with every mistake."""
+    settings = structure(read_sections(path), Settings)
+    policy = read_signing_policy(settings, str(path))
+    keys = KeyCache(settings.dkim_sign.key_cache)
+    warnings = _preload(policy.table, keys, str(path))
+    if not policy.table.keys:
+        warnings.append("no domain has a key: nothing will be signed")
+    return Loaded(settings.dkim_sign, lambda tools: make_serving(settings, policy, keys, tools), tuple(warnings))
+
+
+def make_serving(settings: Settings, policy: SigningPolicy, keys: KeyCache, tools: WorkerTools) -> Serving:
+    """Wire one worker: resolver, key states, signer, milter."""
+    own = settings.dkim_sign
+    timeout = settings.dns.timeout
+    resolver = Resolver([nameserver(item) for item in settings.dns.nameservers], timeout, min(settings.dns.deadline, 2 * timeout))
+    watch = PublicationWatch(
+        resolver, lambda ref: keys.get(ref.file), own.publication_interval, own.key_cache, tools.notes, tools.log
+    )
+    signer = Signer(policy, own.rules(), keys, watch, tools.metrics, tools.log, Action(own.on_key_error))
+    watch.start()
+    return MilterServing(
+        MilterProgram(
+            name="mailward-dkim-sign",
+            wants=Wants(connect_macros=("j", "{daemon_name}"), mail_macros=("{auth_type}", "{auth_authen}")),
+            start=lambda transaction: SignMessage(signer, transaction),
+            failure=lambda transaction, where: _own_bug(transaction, where, tools),
+            on_exception=lambda transaction, where: _log_bug(transaction, where, tools.log),
+            on_session=lambda step: _count_session(step, tools),
+            max_sessions=own.max_sessions,
+        )
+    )
+
+
+def _preload(table: SigningTable, keys: KeyCache, file: str) -> list[str]:
+    """Read and prove the first keys; raises ConfigError for those that cannot sign, returns warnings for weak ones."""
+    mistakes, warnings = [], []
+    refs: dict[str, KeyRef] = {ref.file: ref for refs in table.keys.values() for ref in refs}
+    for ref in list(refs.values())[:PRELOADED_KEYS]:
+        try:
+            key = keys.get(ref.file)
+        except KeyFileError as error:
+            mistakes.append(Mistake(file, f"key {ref.selector}._domainkey.{ref.signing_domain}", f"{ref.file}: {error}"))
+            continue
+        if key.algorithm is Algorithm.RSA_SHA256 and key.bits < RECOMMENDED_RSA_BITS:
+            warnings.append(f"{ref.file}: an RSA key of {key.bits} bits; RFC 8301 recommends at least {RECOMMENDED_RSA_BITS}")
+    if mistakes:
+        raise ConfigError(mistakes)
+    return warnings
+
+
+def _own_bug(transaction: Transaction, where: str, tools: WorkerTools) -> Verdict:
+    """Ask the client to come back: unsigned mail would be judged by what we failed to do."""
+    tools.metrics.count("messages", OWN_BUG)
+    tools.log.error("message", session=transaction.session_id, queue_id=transaction.queue_id, verdict="tempfail", reason=where)
+    return Verdict(Action.TEMPFAIL, OWN_BUG, reply=Reply(451, "4.3.0", "Signing failed; try again later"))
+
+
+def _log_bug(transaction: Transaction | None, where: str, log: Log) -> None:
+    log.exception("own-bug", where=where, queue_id=transaction.queue_id if transaction else "")
+
+
+def _count_session(step: int, tools: WorkerTools) -> None:
+    tools.metrics.count("sessions", amount=step)
+    if step > 0:
+        tools.metrics.count("sessions_opened")
+
+
+PROGRAM = Program("dkim-sign", __doc__ or "", METRICS, load, collect_key_states)
+main = cli.command(PROGRAM)
+
+if __name__ == "__main__":
+    main()

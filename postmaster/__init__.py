@@ -1,0 +1,1 @@
+"""The `mailward` command, one module a sub-command."""
