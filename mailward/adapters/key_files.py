@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import grp
 import os
@@ -30,7 +31,9 @@ def check_access(path: Path) -> None:
     if status.st_mode & 0o007:
         raise KeyFileError(f"everyone can open it (mode {status.st_mode & 0o777:04o}); expected at most 0640")
     if status.st_mode & 0o070 and status.st_gid not in _trusted_groups():
-        raise KeyFileError(f"group {status.st_gid} can open it, of which this process is no member; expected its own group")
+        raise KeyFileError(
+            f"group {status.st_gid} can open it, of which this process is no member; expected its own group"
+        )
     if status.st_mode & 0o020:
         raise KeyFileError("its group can write it; expected at most 0640")
     if status.st_uid not in (0, os.geteuid()):
@@ -43,10 +46,8 @@ def check_access(path: Path) -> None:
 def _trusted_groups() -> frozenset[int]:
     """Return the groups that may read a key: root's, the process's own, the signer's."""
     groups = {0, os.getegid(), *os.getgroups()}
-    try:
+    with contextlib.suppress(KeyError):  # not installed from the packages
         groups.add(grp.getgrnam(SIGNER_GROUP).gr_gid)
-    except KeyError:
-        pass  # not installed from the packages
     return frozenset(groups)
 
 

@@ -24,6 +24,7 @@ _ATOM = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,.\"]+")
 _WHITE_SPACE = re.compile(r"[ \t\r\n]+")
 _QUOTED = re.compile(r'"(?:[^"\\\r\n]|\\.|\r\n[ \t])*"', re.DOTALL)
 _LITERAL = re.compile(r"\[[^\[\]\\\r\n]*\]")
+_PATTERNS = (("space", _WHITE_SPACE), ("atom", _ATOM), ("quoted", _QUOTED), ("literal", _LITERAL))
 _BRACKETED = re.compile(r"<[^<>@\s]*@([^<>@\s]+)>")
 _COMMENT_STEP = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 
@@ -111,10 +112,7 @@ def _tokens(text: str) -> list[_Token]:
         if character == "(":
             at = _skip_comment(text, at)
             continue
-        for kind, pattern in (("space", _WHITE_SPACE), ("atom", _ATOM), ("quoted", _QUOTED), ("literal", _LITERAL)):
-            match = pattern.match(text, at)
-            if match:
-                break
+        kind, match = _match_token(text, at)
         if match is None:
             if character not in "<>@,:;.":
                 raise _Malformed("a character that stands in no address")
@@ -125,6 +123,14 @@ def _tokens(text: str) -> list[_Token]:
             tokens.append(_Token(kind, match.group()))
         at = match.end()
     return tokens
+
+
+def _match_token(text: str, at: int) -> tuple[str, re.Match[str] | None]:
+    for kind, pattern in _PATTERNS:
+        match = pattern.match(text, at)
+        if match:
+            return kind, match
+    return "", None
 
 
 def _skip_comment(text: str, at: int) -> int:

@@ -21,12 +21,12 @@ class Canonicalization(Enum):
 
 
 class BodyHash:
-    """SHA-256 over one canonical form of a body that arrives in chunks with CRLF line ends.
+    r"""SHA-256 over one canonical form of a body that arrives in chunks with CRLF line ends.
 
     >>> body = BodyHash(Canonicalization.RELAXED)
-    >>> for chunk in (b" C \\r", b"\\nD \\t E\\r\\n", b"\\r\\n\\r\\n"):
+    >>> for chunk in (b" C \r", b"\nD \t E\r\n", b"\r\n\r\n"):
     ...     body.update(chunk)
-    >>> body.digest() == hashlib.sha256(b" C\\r\\nD E\\r\\n").digest()
+    >>> body.digest() == hashlib.sha256(b" C\r\nD E\r\n").digest()
     True
     """
 
@@ -81,11 +81,11 @@ class BodyHash:
 
 
 def _relax(text: bytes) -> bytes:
-    """Make every run of white space one space, and none before a line end (RFC 6376 3.4.4).
+    r"""Make every run of white space one space, and none before a line end (RFC 6376 3.4.4).
 
     The three tests cost a nanosecond an octet at the most, and attachments in base64 pass them unchanged. Each round of
     the loop halves the longest run, so a chunk takes at most as many rounds as its length has bits; a regular
-    expression over `[ \\t]+\\r\\n` would be quadratic.
+    expression over `[ \t]+\r\n` would be quadratic.
     """
     if b"\t" in text:
         text = text.replace(b"\t", b" ")

@@ -56,9 +56,9 @@ def canonical_field(field: HeaderField, canonicalization: Canonicalization) -> b
 
 
 def _relaxed_value(raw_value: bytes) -> bytes:
-    """Unfold, make white space runs one space, strip both ends.
+    r"""Unfold, make white space runs one space, strip both ends.
 
-    `split()` does all of it in C, four times faster than a regular expression over `[ \\t]+`, and is right
+    `split()` does all of it in C, four times faster than a regular expression over `[ \t]+`, and is right
     unless the value has octets that only Python takes for white space.
     """
     if not _ODD_WHITE_SPACE.search(raw_value):

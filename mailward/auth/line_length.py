@@ -34,4 +34,5 @@ class LongLineDetector:
                 self.found = end - start + self._column > MAX_LINE + 1 or not chunk.endswith(b"\r")
                 break
             start, self._column = line_end + 1, 0
-        self._column += end - start
+        last_line_end = chunk.rfind(b"\n", start)
+        self._column = end - last_line_end - 1 if last_line_end >= 0 else self._column + end - start

@@ -32,7 +32,9 @@ def command(program: Program) -> Callable[[], None]:
 
     @click.command(name=f"mailward-{program.name}", help=_summary(program.manual))
     @click.version_option(mailward.__version__, prog_name=f"mailward-{program.name}")
-    @click.option("--config", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="The configuration.")
+    @click.option(
+        "--config", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="The configuration."
+    )
     @click.option("--check", is_flag=True, help="Check configuration, keys and tables, say what is wrong, and exit.")
     def run(config: Path, check: bool) -> None:
         try:

@@ -119,7 +119,7 @@ class Sections:
                 continue
             else:
                 into[name] = value
-            self._file_of.setdefault(key, file) if isinstance(value, dict) else self._file_of.update({key: file})
+            self._file_of[key] = file
 
 
 def read_sections(path: Path) -> Sections:
@@ -240,8 +240,12 @@ def _converter() -> cattrs.Converter:
         Path: lambda value: Path(_text(value)),
     }
     for kind, hook in hooks.items():
-        converter.register_structure_hook(kind, lambda value, _type, hook=hook: hook(value))
+        converter.register_structure_hook(kind, _ignoring_type(hook))
     return converter
+
+
+def _ignoring_type(hook: Callable[[Any], object]) -> Callable[[Any, Any], object]:
+    return lambda value, _type: hook(value)
 
 
 def _text(value: object) -> str:

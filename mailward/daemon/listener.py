@@ -29,7 +29,6 @@ class Listener:
         self._path = path
         self._inode = os.stat(path).st_ino if path else 0
 
-
     def remove(self) -> None:
         """Remove the socket's path, unless another process has put its own there meanwhile."""
         if self._path:

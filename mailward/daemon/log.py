@@ -1,7 +1,8 @@
 """The log: one line an event, `key=value`, to stderr, where journald or a container's log takes it.
 
 Whatever came from outside is escaped and clipped, so that no message can write a line of its own. Five levels with one
-meaning each: debug; info, one line per message; warning, the outside misbehaved; error, we degraded; critical, the operator must act.
+meaning each: debug; info, one line per message; warning, the outside misbehaved; error, we degraded; critical, the
+operator must act.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ def get(program: str) -> Log:
 
 
 def quote(value: object) -> str:
-    """Return `value` as it stands behind `key=`: bare where it is plain, else in quotes, escaped, clipped.
+    r"""Return `value` as it stands behind `key=`: bare where it is plain, else in quotes, escaped, clipped.
 
     >>> quote('a"b' + chr(10))
-    '"a\\\\"b\\\\x0a"'
+    '"a\\"b\\x0a"'
     """
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")

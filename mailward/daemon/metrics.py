@@ -66,7 +66,7 @@ class Metrics:
                 self._offsets[spec.name, value] = width
                 width += len(spec.bounds) + 2 if isinstance(spec, Histogram) else 1
         self._width = width
-        self._cells = memoryview(mmap.mmap(-1, max(1, MAX_ROWS * width) * 8)).cast("d")
+        self._cells: memoryview[float] = memoryview(mmap.mmap(-1, max(1, MAX_ROWS * width) * 8)).cast("d")
 
     def row(self, number: int) -> Row:
         """Return row `number` for writing; a row has one writing process at a time."""
@@ -113,7 +113,7 @@ class Row:
     """One worker's numbers. Its threads take turns by a lock: an addition is a read and a write."""
 
     def __init__(
-        self, cells: memoryview, offsets: Mapping[tuple[str, str], int], bounds: Mapping[str, tuple[float, ...]]
+        self, cells: memoryview[float], offsets: Mapping[tuple[str, str], int], bounds: Mapping[str, tuple[float, ...]]
     ) -> None:
         self._cells = cells
         self._offsets = offsets

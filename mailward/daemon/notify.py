@@ -17,7 +17,9 @@ class Notifier:
         microseconds = os.environ.pop("WATCHDOG_USEC", "0")
         is_for_us = watchdog_pid == str(os.getpid()) and microseconds.isdigit()
         self.watchdog_seconds = int(microseconds) / 1e6 if is_for_us else 0.0
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self._address else None
+        self._socket = (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self._address else None
+        )
 
     def ready(self, status: str) -> None:
         """Say that the service serves."""

@@ -67,12 +67,20 @@ class Pages(Collector):
         prefix, supervisor, tally = self._program.metric_prefix, self._supervisor, self._supervisor.tally
         serving = supervisor.serving
         yield GaugeMetricFamily(
-            f"{prefix}_workers", "Workers that serve.", sum(w.is_ready for w in serving.workers.values()) if serving else 0
+            f"{prefix}_workers",
+            "Workers that serve.",
+            sum(w.is_ready for w in serving.workers.values()) if serving else 0,
         )
         yield GaugeMetricFamily(
-            f"{prefix}_generation", "Number of the configuration that serves; each reload has the next.", serving.number if serving else 0
+            f"{prefix}_generation",
+            "Number of the configuration that serves; each reload has the next.",
+            serving.number if serving else 0,
         )
-        yield GaugeMetricFamily(f"{prefix}_generations_draining", "Old generations that finish their sessions.", len(supervisor.generations) - 1)
+        yield GaugeMetricFamily(
+            f"{prefix}_generations_draining",
+            "Old generations that finish their sessions.",
+            len(supervisor.generations) - 1,
+        )
         restarts = CounterMetricFamily(f"{prefix}_worker_restarts", "Workers replaced, by why.", labels=["reason"])
         restarts.add_metric(["died"], tally.died)
         restarts.add_metric(["silent"], tally.silent)

@@ -323,7 +323,7 @@ class Supervisor:
             drain_seconds = generation.loaded.service.drain_timeout
             worker_side.serve(serving, self._listener.socket, theirs, drain_seconds, tools)
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a forked child must not run on in the supervisor's code
             self._log.exception("worker-failed")
         finally:
             os._exit(status)

@@ -109,7 +109,9 @@ class Worker:
             return  # the supervisor is gone or busy: the next recv() or heartbeat tells
 
 
-def serve(serving: Serving, listener: socket.socket, control: socket.socket, drain_seconds: float, tools: WorkerTools) -> None:
+def serve(
+    serving: Serving, listener: socket.socket, control: socket.socket, drain_seconds: float, tools: WorkerTools
+) -> None:
     """Open, report ready and serve; returns only when serving ended by itself."""
     import threading  # here, so that nobody thinks the supervisor may start one
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import milter
 
 from mailward.model.message import Envelope, HeaderField, Transaction
-from mailward.model.verdict import Action, DeleteField, Edit, InsertField, Verdict
+from mailward.model.verdict import Action, Edit, InsertField, Verdict
 
 # libmilter's own limit is 65,535 octets a packet, Postfix sends header fields of up to 102,400 and knows nothing of it:
 # the session would break, on every retry of that message.
@@ -208,7 +208,6 @@ class MilterServing:
 
     def _guard(self, stage: str, act: Callable[..., int]) -> Callable[..., int]:
         """Wrap a callback so that nothing it raises gets out: the message is marked, the failure verdict follows."""
-
         may_reply = stage in ("rcpt", "end-of-header", "end-of-message")
 
         def guarded(context: Any, *arguments: Any) -> int:
@@ -343,7 +342,7 @@ def _reply(context: Any, verdict: Verdict) -> int:
     if verdict.reply is not None:
         text = "".join(c for c in verdict.reply.text if c.isprintable() and c.isascii()).replace("%", "%%")[:900]
         context.setreply(str(verdict.reply.code), verdict.reply.enhanced_code, text)
-    return _ACTION[verdict.action]
+    return int(_ACTION[verdict.action])
 
 
 def _open_sockets() -> set[int]:

@@ -80,4 +80,3 @@ class Service:
 def own_name() -> str:
     """Return the host's name, the default of `authserv_id`."""
     return socket.gethostname()
-

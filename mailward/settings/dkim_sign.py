@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from mailward.adapters.key_files import KeyFileError, check_access
 from mailward.auth.body_hash import Canonicalization
 from mailward.auth.dkim import Canonicalizations
 from mailward.auth.dkim_sign import NEVER_SIGNED, SigningRules
@@ -37,12 +38,19 @@ def _check_keys(_instance: object, _attribute: object, keys: tuple[Key, ...]) ->
         raise ValueError("expected at least one key")
 
 
+def _check_key_file(_instance: object, _attribute: object, path: Path) -> None:
+    try:
+        check_access(path)
+    except KeyFileError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 @attrs.frozen
 class Key:
     """One entry of `keys`: the selector, the PEM file, and the `d=` where it is not the domain's own name."""
 
     selector: DomainName
-    file: Path
+    file: Path = attrs.field(validator=_check_key_file)
     domain: DomainName | None = None
 
 
@@ -66,8 +74,12 @@ class DkimSign(Service):
     table: Path | None = None
     logins: Path | None = None
     canonicalization: str = attrs.field(default="relaxed/relaxed", validator=one_of(*_FORMS))
-    oversigned: tuple[str, ...] = attrs.field(default=SigningRules().oversigned, validator=[_check_names, _check_oversigned])
-    oversigned_if_present: tuple[str, ...] = attrs.field(default=SigningRules().oversigned_if_present, validator=_check_names)
+    oversigned: tuple[str, ...] = attrs.field(
+        default=SigningRules().oversigned, validator=[_check_names, _check_oversigned]
+    )
+    oversigned_if_present: tuple[str, ...] = attrs.field(
+        default=SigningRules().oversigned_if_present, validator=_check_names
+    )
     signed: tuple[str, ...] = attrs.field(default=SigningRules().signed, validator=_check_names)
     expire: Duration = attrs.field(default=Duration(0), validator=at_least(0, "0s"))
     key_cache: int = attrs.field(default=10_000, validator=at_least(1, "1"))

@@ -25,8 +25,6 @@ def read_signing_policy(settings: Settings, config: str) -> SigningPolicy:
         where = f"dkim-sign.domain[{index}]"
         for pattern, refs in _configured(domain, config, where, mistakes).items():
             keys[pattern] = (*keys.get(pattern, ()), *refs)
-        for number, key in enumerate(domain.keys):
-            _check_file(key.file, config, f"{where}.keys[{number}].file", mistakes)
     if settings.dkim_sign.table is not None:
         for pattern, refs in _read_table(settings.dkim_sign.table, mistakes).items():
             keys[pattern] = (*keys.get(pattern, ()), *refs)
@@ -51,13 +49,6 @@ def _configured(domain: Domain, config: str, where: str, mistakes: list[Mistake]
     return patterns
 
 
-def _check_file(path: Path, file: str, where: str, mistakes: list[Mistake]) -> None:
-    try:
-        check_access(path)
-    except KeyFileError as error:
-        mistakes.append(Mistake(file, where, f"{path} {error}"))
-
-
 def _read_table(path: Path, mistakes: list[Mistake]) -> dict[str, tuple[KeyRef, ...]]:
     """Read the table file; key files are relative to its folder."""
     table, line_mistakes = parse_signing_table(_lines(path, "dkim-sign.table", mistakes))
@@ -65,7 +56,10 @@ def _read_table(path: Path, mistakes: list[Mistake]) -> dict[str, tuple[KeyRef, 
     for pattern, refs in table.items():
         table[pattern] = refs = tuple(ref._replace(file=str(path.parent / ref.file)) for ref in refs)
         for ref in refs:
-            _check_file(Path(ref.file), str(path), pattern, mistakes)
+            try:
+                check_access(Path(ref.file))
+            except KeyFileError as error:
+                mistakes.append(Mistake(str(path), pattern, f"{ref.file}: {error}"))
     return table
 
 

@@ -94,7 +94,9 @@ def make_serving(settings: Settings, policy: SigningPolicy, keys: KeyCache, tool
     """Wire one worker: resolver, key states, signer, milter."""
     own = settings.dkim_sign
     timeout = settings.dns.timeout
-    resolver = Resolver([nameserver(item) for item in settings.dns.nameservers], timeout, min(settings.dns.deadline, 2 * timeout))
+    resolver = Resolver(
+        [nameserver(item) for item in settings.dns.nameservers], timeout, min(settings.dns.deadline, 2 * timeout)
+    )
     watch = PublicationWatch(
         resolver, lambda ref: keys.get(ref.file), own.publication_interval, own.key_cache, tools.notes, tools.log
     )
@@ -121,10 +123,14 @@ def _preload(table: SigningTable, keys: KeyCache, file: str) -> list[str]:
         try:
             key = keys.get(ref.file)
         except KeyFileError as error:
-            mistakes.append(Mistake(file, f"key {ref.selector}._domainkey.{ref.signing_domain}", f"{ref.file}: {error}"))
+            mistakes.append(
+                Mistake(file, f"key {ref.selector}._domainkey.{ref.signing_domain}", f"{ref.file}: {error}")
+            )
             continue
         if key.algorithm is Algorithm.RSA_SHA256 and key.bits < RECOMMENDED_RSA_BITS:
-            warnings.append(f"{ref.file}: an RSA key of {key.bits} bits; RFC 8301 recommends at least {RECOMMENDED_RSA_BITS}")
+            warnings.append(
+                f"{ref.file}: an RSA key of {key.bits} bits; RFC 8301 recommends at least {RECOMMENDED_RSA_BITS}"
+            )
     if mistakes:
         raise ConfigError(mistakes)
     return warnings
@@ -133,7 +139,9 @@ def _preload(table: SigningTable, keys: KeyCache, file: str) -> list[str]:
 def _own_bug(transaction: Transaction, where: str, tools: WorkerTools) -> Verdict:
     """Ask the client to come back: unsigned mail would be judged by what we failed to do."""
     tools.metrics.count("messages", OWN_BUG)
-    tools.log.error("message", session=transaction.session_id, queue_id=transaction.queue_id, verdict="tempfail", reason=where)
+    tools.log.error(
+        "message", session=transaction.session_id, queue_id=transaction.queue_id, verdict="tempfail", reason=where
+    )
     return Verdict(Action.TEMPFAIL, OWN_BUG, reply=Reply(451, "4.3.0", "Signing failed; try again later"))
 
 

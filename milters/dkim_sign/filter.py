@@ -26,9 +26,16 @@ KEY_UNUSABLE = "key-unusable"
 OWN_BUG = "own-bug"
 
 METRICS = (
-    Counter("messages", "Messages, by what became of them.", "verdict", (SIGNED, *(why.value for why in Unsigned), KEY_UNUSABLE, OWN_BUG)),
+    Counter(
+        "messages",
+        "Messages, by what became of them.",
+        "verdict",
+        (SIGNED, *(why.value for why in Unsigned), KEY_UNUSABLE, OWN_BUG),
+    ),
     Counter("signatures", "Signatures made, by algorithm.", "algorithm", ("rsa-sha256", "ed25519-sha256")),
-    Counter("long_lines", "Signed messages with a line over 998 octets: the next server may cut it and break the signature."),
+    Counter(
+        "long_lines", "Signed messages with a line over 998 octets: the next server may cut it and break the signature."
+    ),
     Counter("unpublished", "Messages signed with a key none of whose domain's records is published."),
     Counter("sessions_opened", "Connections of the MTA."),
     Gauge("sessions", "Connections of the MTA that are open."),
@@ -74,7 +81,9 @@ class SignMessage:
         if unsigned is not None:
             return self._pass_unsigned(unsigned)
         try:
-            self._keys = [SigningKey(ref.signing_domain, ref.selector, self._signer.private_key(ref)) for ref in self._refs]
+            self._keys = [
+                SigningKey(ref.signing_domain, ref.selector, self._signer.private_key(ref)) for ref in self._refs
+            ]
         except KeyFileError as error:
             return self._key_unusable(str(error))
         return None
@@ -123,7 +132,11 @@ class SignMessage:
         signer.metrics.count("messages", KEY_UNUSABLE)
         signer.log.critical("key-unusable", files=" ".join(ref.file for ref in self._refs), fault=fault)
         self._log_message(signer.on_key_error.value, KEY_UNUSABLE)
-        reply = Reply(451, "4.7.5", "The signing key cannot be used; try again later") if signer.on_key_error is Action.TEMPFAIL else None
+        reply = (
+            Reply(451, "4.7.5", "The signing key cannot be used; try again later")
+            if signer.on_key_error is Action.TEMPFAIL
+            else None
+        )
         return Verdict(signer.on_key_error, KEY_UNUSABLE, reply=reply)
 
     def _report_signed(self) -> None:

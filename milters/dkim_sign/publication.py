@@ -29,7 +29,13 @@ class PublicationWatch:
     """Knows the state of every key in use; one a worker."""
 
     def __init__(
-        self, resolver: Resolver, key_of: Callable[[KeyRef], PrivateKey], interval: float, size: int, notes: Notes, log: Log
+        self,
+        resolver: Resolver,
+        key_of: Callable[[KeyRef], PrivateKey],
+        interval: float,
+        size: int,
+        notes: Notes,
+        log: Log,
     ) -> None:
         self._resolver = resolver
         self._key_of = key_of
@@ -80,12 +86,20 @@ class PublicationWatch:
         result = find_publication(ref.signing_domain, ref.selector, self._key_of(ref), self._resolver.ask)
         if result.state is Publication.UNKNOWN:
             self._dns_away_until = time.monotonic() + DNS_AWAY_SECONDS
-            self._log.warning("dns-away", domain=ref.signing_domain, selector=ref.selector, reason=result.reason, assumed=known.value)
+            self._log.warning(
+                "dns-away", domain=ref.signing_domain, selector=ref.selector, reason=result.reason, assumed=known.value
+            )
             return known
         self._dns_away_until = 0.0
         if result.state is not known:
             report = self._log.info if result.state is Publication.PUBLISHED else self._log.error
-            report("key-state", domain=ref.signing_domain, selector=ref.selector, state=result.state.value, reason=result.reason)
+            report(
+                "key-state",
+                domain=ref.signing_domain,
+                selector=ref.selector,
+                state=result.state.value,
+                reason=result.reason,
+            )
         return result.state
 
     def _remember(self, ref: KeyRef, state: Publication) -> None:
@@ -112,7 +126,9 @@ class PublicationWatch:
 def collect_key_states(notes: Mapping[str, str]) -> Iterable[Metric]:
     """Turn the workers' notes into the gauge of key states."""
     states = [value for key, value in notes.items() if key.startswith(_NOTE)]
-    family = GaugeMetricFamily("mailward_dkim_sign_keys", "Keys in use, by the state of their published record.", labels=["state"])
+    family = GaugeMetricFamily(
+        "mailward_dkim_sign_keys", "Keys in use, by the state of their published record.", labels=["state"]
+    )
     for publication in Publication:
         family.add_metric([publication.value], states.count(publication.value))
     yield family

@@ -1,0 +1,51 @@
+"""mailward - the postmaster's command
+
+SYNOPSIS
+    mailward COMMAND [OPTIONS]
+
+DESCRIPTION
+    Runs keys, DNS and reports beside Mailward's daemons. It reads the same configuration and needs none of them running.
+
+    keys new DOMAIN     make a signing key and print its DNS record
+    keys show           print the DNS records of the configured keys
+    keys verify         ask the DNS whether the configured keys are published
+
+DIAGNOSTICS
+    Exit status 0: done, or all is well. 1: what was asked about is not well. 2: wrong options. 75: the DNS was away, so
+    nothing could be said. 78: the configuration is wrong; each mistake has a line on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import mailward
+from mailward.daemon.cli import EX_CONFIG
+from mailward.model.errors import ConfigError
+from postmaster.keys import keys
+
+
+class _Mailward(click.Group):
+    """Turns a wrong configuration into its messages, whichever sub-command found it."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                click.echo(f"mailward: {mistake}", err=True)
+            sys.exit(EX_CONFIG)
+
+
+@click.group(cls=_Mailward, help="Run keys, DNS and reports beside Mailward's daemons.")
+@click.version_option(mailward.__version__, prog_name="mailward")
+def main() -> None:
+    """Hold the sub-commands."""
+
+
+main.add_command(keys)
+
+if __name__ == "__main__":
+    main()
