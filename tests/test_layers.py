@@ -100,7 +100,9 @@ def test_arrows_point_down(module: str) -> None:
     for name in imports(MODULES[module]):
         if name.split(".")[0] in ("mailward", "milters", "policyd", "postmaster", "tests", "bench"):
             exact_only = name == "mailward"
-            assert any((name == room if exact_only else is_in(name, room)) for room in allowed), f"{module} imports {name}"
+            assert any((name == room if exact_only else is_in(name, room)) for room in allowed), (
+                f"{module} imports {name}"
+            )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -118,7 +120,9 @@ def test_pure_rooms_have_no_input_output_clock_or_log(module: str) -> None:
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in ("open", "print", "time.time", "time.monotonic", "time.perf_counter"), f"{module}: {called}"
+            assert called not in ("open", "print", "time.time", "time.monotonic", "time.perf_counter"), (
+                f"{module}: {called}"
+            )
 
 
 def test_libraries_we_did_not_choose_are_not_imported() -> None:

@@ -216,7 +216,7 @@ class MilterServing:
                 return int(milter.TEMPFAIL)
             try:
                 return act(context, session, *arguments)
-            except Exception:  # the one edge that must answer the MTA whatever our code does
+            except Exception:  # noqa: BLE001 - the one edge that must answer the MTA whatever our code does
                 self._program.on_exception(session.transaction, stage)
                 session.has_failed = stage
                 return self._fail(context, session) if may_reply else session.go_on

@@ -115,7 +115,7 @@ class PublicationWatch:
             for ref, known in list(self._states.items()):
                 try:
                     state = self._ask(ref, known)
-                except Exception:  # a key file that is gone, a bug: the next round tries again
+                except Exception:  # noqa: BLE001 - a key file that is gone, a bug: the next round tries again
                     self._log.exception("publication-failed", domain=ref.signing_domain, selector=ref.selector)
                     continue
                 self._remember(ref, state)

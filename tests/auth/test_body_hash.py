@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,7 @@ bodies = st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join) | st.binar
 def hash_in_pieces(body: bytes, cuts: list[int], canonicalization: Canonicalization) -> bytes:
     body_hash = BodyHash(canonicalization)
     borders = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         body_hash.update(body[start:end])
     return body_hash.digest()
 
@@ -52,15 +53,23 @@ def test_octet_by_octet_is_the_same_as_whole(canonicalization: Canonicalization,
         pytest.param(Canonicalization.SIMPLE, b"", b"\r\n", id="simple: an empty body is one line end"),
         pytest.param(Canonicalization.RELAXED, b"", b"", id="relaxed: an empty body is nothing"),
         pytest.param(Canonicalization.SIMPLE, b"\r\n\r\n", b"\r\n", id="simple: blank lines are an empty body"),
-        pytest.param(Canonicalization.RELAXED, b" \r\n\t\r\n", b"", id="relaxed: lines of white space are an empty body"),
+        pytest.param(
+            Canonicalization.RELAXED, b" \r\n\t\r\n", b"", id="relaxed: lines of white space are an empty body"
+        ),
         pytest.param(Canonicalization.SIMPLE, b"x", b"x\r\n", id="simple: the last line gets its line end"),
-        pytest.param(Canonicalization.RELAXED, b"x \t", b"x\r\n", id="relaxed: white space at the end of the last line"),
+        pytest.param(
+            Canonicalization.RELAXED, b"x \t", b"x\r\n", id="relaxed: white space at the end of the last line"
+        ),
         pytest.param(Canonicalization.SIMPLE, b"x \r\n", b"x \r\n", id="simple: white space stays"),
-        pytest.param(Canonicalization.RELAXED, b" x\r\n", b" x\r\n", id="relaxed: white space before text is one space"),
+        pytest.param(
+            Canonicalization.RELAXED, b" x\r\n", b" x\r\n", id="relaxed: white space before text is one space"
+        ),
         pytest.param(Canonicalization.RELAXED, b"a\r b\r\n", b"a\r b\r\n", id="relaxed: a bare CR is content"),
         pytest.param(Canonicalization.RELAXED, b"a\nb\r\n", b"a\nb\r\n", id="relaxed: a bare LF is content"),
         pytest.param(Canonicalization.SIMPLE, b"a\r\n\r", b"a\r\n\r\r\n", id="simple: a bare CR at the very end"),
-        pytest.param(Canonicalization.SIMPLE, b"a\r\n\r\r\n\r\n", b"a\r\n\r\r\n", id="simple: a bare CR before blank lines"),
+        pytest.param(
+            Canonicalization.SIMPLE, b"a\r\n\r\r\n\r\n", b"a\r\n\r\r\n", id="simple: a bare CR before blank lines"
+        ),
         pytest.param(
             Canonicalization.RELAXED, b" C \r\nD \t E\r\n\r\n\r\n", b" C\r\nD E\r\n", id="relaxed: RFC 6376 3.4.5"
         ),

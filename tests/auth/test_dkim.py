@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailward.auth.body_hash import Canonicalization
-from mailward.auth.dkim import MAX_TAG_LIST, MalformedTagList, canonical_field, compare_record, find_publication, parse_tags
+from mailward.auth.dkim import (
+    MAX_TAG_LIST,
+    MalformedTagList,
+    canonical_field,
+    compare_record,
+    find_publication,
+    parse_tags,
+)
 from mailward.auth.keys import generate_ed25519, generate_rsa
 from mailward.model.dns import Answer, AnswerStatus, Question, RecordType
 from mailward.model.message import HeaderField
@@ -84,7 +91,9 @@ def test_any_octets_are_a_tag_list_or_refused(text: bytes) -> None:
         pytest.param([b"v=DKIM1; k=rsa; p=" + P], Publication.PUBLISHED, "", id="the key"),
         pytest.param([b"p=" + P], Publication.PUBLISHED, "", id="defaults"),
         pytest.param([b"v=DKIM1; p=" + P[:40] + b" \t" + P[40:]], Publication.PUBLISHED, "", id="white space in p="),
-        pytest.param([b"v=DKIM1; h=sha1:sha256; s=other:email; p=" + P], Publication.PUBLISHED, "", id="lists that allow it"),
+        pytest.param(
+            [b"v=DKIM1; h=sha1:sha256; s=other:email; p=" + P], Publication.PUBLISHED, "", id="lists that allow it"
+        ),
         pytest.param([b"v=DKIM1; x=unknown; p=" + P], Publication.PUBLISHED, "", id="unknown tags are ignored"),
         pytest.param([], Publication.MISSING, "no TXT record", id="no record"),
         pytest.param([b"v=DKIM1; p="], Publication.DIFFERENT, "revoked", id="revoked"),
@@ -97,7 +106,10 @@ def test_any_octets_are_a_tag_list_or_refused(text: bytes) -> None:
         pytest.param([b"v=DKIM1; p=AAAA"], Publication.DIFFERENT, "not an RSA public key", id="no key"),
         pytest.param([b"garbage"], Publication.DIFFERENT, "tag list", id="no tag list"),
         pytest.param(
-            [b"v=DKIM1; p=" + base64.b64encode(OTHER.public_key)], Publication.DIFFERENT, "another key", id="another key"
+            [b"v=DKIM1; p=" + base64.b64encode(OTHER.public_key)],
+            Publication.DIFFERENT,
+            "another key",
+            id="another key",
         ),
         pytest.param([b"p=" + P, b"v=spf1 -all"], Publication.DIFFERENT, "v=", id="one of two records is another"),
     ],

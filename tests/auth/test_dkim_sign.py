@@ -91,7 +91,9 @@ def sign(message: bytes, keys: list[SigningKey], rules: SigningRules) -> bytes:
 
 def verify(message: bytes, index: int) -> bool:
     """Have unmodified dkimpy verify the `index`-th signature."""
-    records = {f"{key.selector}._domainkey.example.com.".encode(): key.private_key.record.encode() for key in (RSA_KEY, ED_KEY)}
+    records = {
+        f"{key.selector}._domainkey.example.com.".encode(): key.private_key.record.encode() for key in (RSA_KEY, ED_KEY)
+    }
 
     def dns(name: bytes, timeout: int = 5) -> bytes | None:
         return records.get(name)
@@ -100,14 +102,27 @@ def verify(message: bytes, index: int) -> bool:
 
 
 names_of_fields = st.sampled_from(
-    ["Subject", "To", "Cc", "X-Other", "Received", "List-Unsubscribe", "Content-Type", "DATE", "References", "resent-to"]
+    [
+        "Subject",
+        "To",
+        "Cc",
+        "X-Other",
+        "Received",
+        "List-Unsubscribe",
+        "Content-Type",
+        "DATE",
+        "References",
+        "resent-to",
+    ]
 )
 values_of_fields = st.text("abc \t.:;=<>@\u00e9", max_size=30).map(lambda text: text.encode())
 folds = st.sampled_from([b"", b"\r\n ", b"\r\n\t"])
 fields_of_messages = st.tuples(names_of_fields, values_of_fields, folds, values_of_fields).map(
     lambda part: part[0].encode() + b": x" + part[1] + part[2] + b"y" + part[3]
 )
-bodies = st.lists(st.sampled_from([b"text ", b" \t", b"\r\n", b"\xff"]), max_size=12).map(lambda p: b"".join(p) + b"\r\n")
+bodies = st.lists(st.sampled_from([b"text ", b" \t", b"\r\n", b"\xff"]), max_size=12).map(
+    lambda p: b"".join(p) + b"\r\n"
+)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -125,7 +140,13 @@ MESSAGE = b"From: a@example.com\r\nTo: b@example.net\r\nSubject: hi\r\n\r\nHello
 
 @pytest.mark.parametrize(
     "added",
-    [b"From: x@evil.example\r\n", b"Subject: other\r\n", b"To: c@example.net\r\n", b"Cc: c@example.net\r\n", b"Reply-To: x@y.z\r\n"],
+    [
+        b"From: x@evil.example\r\n",
+        b"Subject: other\r\n",
+        b"To: c@example.net\r\n",
+        b"Cc: c@example.net\r\n",
+        b"Reply-To: x@y.z\r\n",
+    ],
     ids=lambda added: added.split(b":")[0].decode() if isinstance(added, bytes) else None,
 )
 def test_a_field_added_on_the_way_breaks_the_signature(added: bytes) -> None:

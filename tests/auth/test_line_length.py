@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ lines = st.lists(st.sampled_from([0, 1, 500, 996, 997, 998, 999, 1000, 1500, 250
 def detect(body: bytes, cuts: list[int]) -> bool:
     detector = LongLineDetector()
     borders = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         detector.update(body[start:end])
     return detector.found
 

@@ -1,0 +1,214 @@
+"""Real programs for tests: each in a folder of its own, in the foreground, on loopback.
+
+A program counts as started when it answers, not when it was forked. It is ended by the pid it was started with, never
+by its name: a machine may run the real thing beside the tests. A binary that is missing is a failure that names the
+Debian package, never a skip: a test that did not run proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+START_SECONDS = 30.0  # far more than any of them needs: a slow machine is no failure
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.02
+OUTPUT_SHOWN = 4000  # characters of a program's own words in an error
+PORTS = range(20000, 32000)  # below Linux's ephemeral range, so that no client socket takes a port we have chosen
+
+
+class ProgramError(Exception):
+    """A program is missing, did not start, died, or did not do what was waited for; the text says what it said."""
+
+
+class Program:
+    """One program in the foreground; its output goes to `<folder>/<name>.output`."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        is_ready: Callable[[], bool],
+        working_folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.command = list(command)
+        self.folder = folder
+        self.is_ready = is_ready
+        self.working_folder = working_folder or folder
+        self.environment = dict(environment or {})
+        self.descriptors = tuple(descriptors)  # handed on under their own numbers
+        self.output_path = folder / f"{name}.output"
+        self._started: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Return the pid it was started with; ProgramError if it is not running."""
+        if self._started is None:
+            raise ProgramError(f"{self.name} is not running")
+        return self._started.pid
+
+    def start(self) -> None:
+        """Start it and return once it answers; ProgramError with its own output if it does not."""
+        with self.output_path.open("ab") as output:
+            self._started = subprocess.Popen(
+                self.command,
+                cwd=self.working_folder,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=self.descriptors,
+            )
+        try:
+            self._wait_until_ready()
+        except ProgramError:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ask it to end (TERM), wait, and end its whole session by force if it stays. Harmless if it is not running."""
+        if self._started is None:
+            return
+        started, self._started = self._started, None
+        started.terminate()
+        try:
+            started.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            signal_group(started.pid, signal.SIGKILL)
+            started.wait()
+            raise ProgramError(
+                f"{self.name} did not end within {STOP_SECONDS:.0f} s of TERM\n{self._explain()}"
+            ) from None
+        signal_group(started.pid, signal.SIGKILL)  # children that outlived it
+
+    def restart(self) -> None:
+        """Stop it, then start it."""
+        self.stop()
+        self.start()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it one signal."""
+        os.kill(self.pid, number)
+
+    def output(self) -> str:
+        """Return all that it has written to stdout and stderr, over all its starts."""
+        return read_text(self.output_path)
+
+    def _wait_until_ready(self) -> None:
+        started = self._started
+        assert started is not None
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_ready():
+            code = started.poll()
+            if code is not None:
+                raise ProgramError(f"{self.name} ended at once with status {code}\n{self._explain()}")
+            if time.monotonic() > deadline:
+                raise ProgramError(f"{self.name} did not answer within {START_SECONDS:.0f} s\n{self._explain()}")
+            time.sleep(POLL_SECONDS)
+
+    def _explain(self) -> str:
+        return f"command: {' '.join(self.command)}\noutput:\n{self.output()[-OUTPUT_SHOWN:]}"
+
+
+def require_binary(name: str, package: str) -> str:
+    """Return the path of a binary; ProgramError that says which Debian package has it if it is not installed."""
+    path = shutil.which(name, path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/sbin:/usr/bin:/bin")
+    if path is None:
+        raise ProgramError(f"{name} is not installed: apt-get install {package}")
+    return path
+
+
+def require_root(what: str) -> None:
+    """Raise ProgramError unless we are root: Postfix's master, and port 53, need it."""
+    if os.geteuid() != 0:
+        raise ProgramError(f"{what} must run as root: it starts a real Postfix and a nameserver on port 53 of loopback")
+
+
+def run(command: Sequence[str], *, standard_input: bytes = b"") -> str:
+    """Run a command to its end and return its output; ProgramError if it fails."""
+    done = subprocess.run(command, input=standard_input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    output = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        raise ProgramError(f"{' '.join(command)} failed with status {done.returncode}\n{output[-OUTPUT_SHOWN:]}")
+    return output
+
+
+def wait_until(is_so: Callable[[], bool], what: str, *, seconds: float = START_SECONDS) -> None:
+    """Poll until `is_so()`; ProgramError that says what was waited for if it never is."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise ProgramError(f"waited {seconds:.0f} s in vain: {what}")
+        time.sleep(POLL_SECONDS)
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return a TCP port of a loopback address that nothing listens on."""
+    for port in random.sample(PORTS, 200):
+        with socket.socket() as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                attempt.bind((address, port))
+            except OSError:
+                continue
+            return port
+    raise ProgramError(f"no free port on {address} between {PORTS.start} and {PORTS.stop}")
+
+
+def answers_on(port: int, address: str = "127.0.0.1") -> bool:
+    """Tell whether something accepts connections there."""
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def answers_on_socket(path: Path) -> bool:
+    """Tell whether something accepts connections on a UNIX socket."""
+    with socket.socket(socket.AF_UNIX) as attempt:
+        try:
+            attempt.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to a process group that we started; nothing happens if it is gone."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def read_text(path: Path) -> str:
+    """Return a log's text, whatever bytes are in it; empty if there is none yet."""
+    return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+
+
+@contextmanager
+def open_folder(prefix: str = "mailward-") -> Iterator[Path]:
+    """Make a folder that unprivileged daemons may walk through (pytest's are 0700); remove it afterwards.
+
+    Directly below /tmp, because the path of a UNIX socket has room for 107 bytes.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
