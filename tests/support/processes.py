@@ -133,10 +133,10 @@ def require_binary(name: str, package: str) -> str:
     return path
 
 
-def require_root(what: str) -> None:
+def require_root() -> None:
     """Raise ProgramError unless we are root: Postfix's master, and port 53, need it."""
     if os.geteuid() != 0:
-        raise ProgramError(f"{what} must run as root: it starts a real Postfix and a nameserver on port 53 of loopback")
+        raise ProgramError("this must run as root: it starts a real Postfix, and a nameserver on port 53 of loopback")
 
 
 def run(command: Sequence[str], *, standard_input: bytes = b"") -> str:

@@ -1,0 +1,27 @@
+"""The jobs of `make bench`: each measures one kind of work and returns its tables as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.jobs import domains, large, memory, sign
+from bench.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's name on the command line, its section's title, and what runs it."""
+
+    name: str
+    title: str
+    run: Callable[[Workbench], str]
+
+
+JOBS = (
+    Job("sign", "Signing: RSA-2048, 4 kB messages", sign.run),
+    Job("dual", "Signing twice: RSA-2048 and Ed25519, 4 kB messages", sign.run_dual),
+    Job("large", "Signing large messages: CPU for a message of 1 and 10 MB", large.run),
+    Job("memory", "Signing a message of 50 MB: memory", memory.run),
+    Job("domains", "Signing for 10,000 domains", domains.run),
+)

@@ -1,0 +1,78 @@
+"""Measure Mailward and its peers on this machine, print the tables, and keep them in RESULTS.md.
+
+    python -m bench.run [--jobs sign,dual,large,memory,domains] [--rounds 3] [--messages 4000]
+
+Nothing is asserted: a missed target is a line in a table. The exit status is 1 if something failed to run.
+Everything listens on loopback or on UNIX sockets in temporary folders, and is ended by the pid it was started
+with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bench.jobs import JOBS, Job
+from bench.programs import BenchError
+from bench.report import keep
+from bench.workbench import Options, Workbench, open_workbench
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the jobs asked for; return the exit status."""
+    chosen = parse(arguments)
+    failures = 0
+    try:
+        with open_workbench(Options(chosen.rounds, chosen.messages)) as workbench:
+            for job in chosen.jobs:
+                failures += not run_job(job, workbench)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        failures += 1
+    return 1 if failures else 0
+
+
+def run_job(job: Job, workbench: Workbench) -> bool:
+    """Run one job, print and keep its section; tell whether it ran to its end."""
+    say(f"bench: {job.name}: {job.title} ...")
+    try:
+        section = job.run(workbench)
+    except BenchError as error:
+        say(f"bench: {job.name} failed: {error}")
+        return False
+    text = keep(job.name, job.title, section, workbench.options)
+    print(f"\n{text}\n", flush=True)
+    return True
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; `jobs` becomes a list of Job in the table's order."""
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measure Mailward and its peers.")
+    names = ",".join(job.name for job in JOBS)
+    parser.add_argument("--jobs", type=jobs_named, default=list(JOBS), help=f"some of {names}; default all")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
+    parser.add_argument("--messages", type=int, default=4000, help="4 kB messages a round (default 4000)")
+    return parser.parse_args(arguments)
+
+
+def jobs_named(names: str) -> list[Job]:
+    """Return the jobs of a comma-separated list.
+
+    >>> [job.name for job in jobs_named("dual,sign")]
+    ['sign', 'dual']
+    """
+    wanted = set(names.split(","))
+    unknown = wanted - {job.name for job in JOBS}
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such job: {', '.join(sorted(unknown))}")
+    return [job for job in JOBS if job.name in wanted]
+
+
+def say(text: str) -> None:
+    """Tell the person who waits what goes on; the tables alone go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

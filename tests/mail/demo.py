@@ -1,0 +1,158 @@
+"""`make demo`: a handful of messages through a real Postfix with mailward-dkim-sign, and what became of each.
+
+Starts the mail world of the tests in a temporary folder, on loopback, and removes it afterwards. With KEEP=1 it stays
+until Ctrl-C or TERM and says how to send mail through it. Ends with status 1 if a message did not fare as it should.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from tests.mail.delivered import Delivered
+from tests.mail.domains import EXAMPLE_COM, HOSTED, Signature
+from tests.mail.installation import ALICE, BOB, PASSWORD, RECEIVER, STRANGER_ADDRESS, Installation
+from tests.mail.messages import message
+from tests.support.processes import ProgramError, open_folder
+
+MEANINGS = {
+    "not-authenticated": "its client neither logged in nor is one of our networks",
+    "no-right-for-domain": "this login may not speak for the From domain",
+    "no-key-for-domain": "we have no key for the From domain",
+}
+
+INSTRUCTIONS = """
+It stays until Ctrl-C. Send mail through it as a customer, as a local program, as a stranger on port 25 (with swaks):
+
+  swaks --server 127.0.0.1 --port {here.submission_port} --from {alice} --to {to} \\
+        --auth PLAIN --auth-user {alice} --auth-password {password}
+
+  printf 'From: {alice}\\nSubject: hello\\n\\nHello.\\n' | sendmail -C {here.sender.etc} -f {alice} {to}
+
+  swaks --server 127.0.0.1 --port {here.port_25_number} --from {alice} --to {to} --xclient ADDR=198.51.100.7
+
+The other login is {bob}, with the same password. All mail arrives in {here.inbox}
+
+  configuration  {here.configuration}
+  daemon's log   {here.signer.output_path}
+  Postfix's log  {here.sender.log_path}
+  metrics        http://127.0.0.1:{here.metrics_port}/metrics  (also /healthz, /readyz, and a status page at /)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One message: how it comes in, who it says it is from, and the signatures it should come out with."""
+
+    way: str
+    author: str
+    send: Callable[[Installation, bytes], str]
+    expected: tuple[Signature, ...]
+
+
+def by_sendmail(here: Installation, raw: bytes) -> str:
+    """Send as a local program does."""
+    return here.sendmail(raw)
+
+
+def by_login(login: str) -> Callable[[Installation, bytes], str]:
+    """Send as that customer's mail program does."""
+    return lambda here, raw: here.submit(raw, login=login, mail_from=login)
+
+
+def by_stranger(here: Installation, raw: bytes) -> str:
+    """Send as a foreign mail server does."""
+    recipient = here.new_recipient()
+    with here.port_25(client=STRANGER_ADDRESS) as session:
+        session.sendmail(ALICE, [recipient], raw)
+    return recipient
+
+
+SCENES = (
+    Scene(f"submission, logged in as {ALICE}", f"Alice <{ALICE}>", by_login(ALICE), EXAMPLE_COM.signatures),
+    Scene("submission, from a subdomain", "shop@news.example.com", by_login(ALICE), EXAMPLE_COM.signatures),
+    Scene("submission, signed for customer and provider", "x@hosted.example", by_login(ALICE), HOSTED.signatures),
+    Scene("sendmail(1), a program on this machine", "cron@example.com", by_sendmail, EXAMPLE_COM.signatures),
+    Scene(f"port 25, a stranger at {STRANGER_ADDRESS}", f"Alice <{ALICE}>", by_stranger, ()),
+    Scene(f"submission, {BOB} borrowing Alice's domain", f"Alice <{ALICE}>", by_login(BOB), ()),
+    Scene("sendmail(1), a domain we have no key for", "me@keyless.example", by_sendmail, ()),
+)
+
+
+def main() -> int:
+    """Run the demo and return the exit status."""
+    signal.signal(signal.SIGTERM, stop_like_ctrl_c)
+    try:
+        with open_folder("mailward-demo-") as folder:
+            return play(Installation(folder))
+    except ProgramError as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped, and cleaned up.")
+        return 0
+
+
+def play(here: Installation) -> int:
+    """Start the world, play every scene in it, and keep it if asked to."""
+    print(f"Starting Postfix (two), Dovecot, NSD, OpenDKIM and mailward-dkim-sign in {here.folder} ...", flush=True)
+    started = time.monotonic()
+    with here:
+        print(f"Ready after {time.monotonic() - started:.1f} s; every message now goes all the way to {RECEIVER}.\n")
+        unexpected = [number for number, scene in enumerate(SCENES, 1) if not play_scene(here, number, scene)]
+        if unexpected:
+            print(f"Not as it should be: {', '.join(str(number) for number in unexpected)}")
+        else:
+            print(f"All {len(SCENES)} as they should be.")
+        if os.environ.get("KEEP", "") not in ("", "0"):
+            keep(here)
+    return 1 if unexpected else 0
+
+
+def play_scene(here: Installation, number: int, scene: Scene) -> bool:
+    """Send one message, tell what became of it, and say whether that is as it should be."""
+    raw = message(f"Subject: demo message {number}", "To: bob@" + RECEIVER, author=scene.author)
+    recipient = scene.send(here, raw)
+    delivered = here.delivered(recipient)
+    print(f"{number}. {scene.way}")
+    print(f"   From: {scene.author}   To: {recipient}")
+    for line in describe(delivered):
+        print("   " + line)
+    if not delivered.dkimpy:
+        reason = here.log_fields(recipient).get("reason", "")
+        print(f"   not signed: {reason} ({MEANINGS.get(reason, 'see the log')})")
+    print(flush=True)
+    return not delivered.faults(scene.expected)
+
+
+def describe(delivered: Delivered) -> list[str]:
+    """Say of each signature what it is and what both verifiers think of it."""
+    lines = []
+    for verified in delivered.dkimpy:
+        names = (verified.selector, verified.algorithm, verified.domain)
+        opendkim = [each.result for each in delivered.opendkim if each.signature == Signature(*names)]
+        own = f"signed: d={verified.domain:<17} s={verified.selector:<9} a={verified.algorithm:<15}"
+        words = f"OpenDKIM: {', '.join(opendkim) or 'nothing'}, dkimpy: {'pass' if verified.passes else 'fail'}"
+        lines.append(f"{own} {words}")
+    return lines
+
+
+def keep(here: Installation) -> None:
+    """Say how to use the world, and leave it running until Ctrl-C or TERM."""
+    print(INSTRUCTIONS.format(here=here, alice=ALICE, bob=BOB, password=PASSWORD, to=f"me@{RECEIVER}"), flush=True)
+    threading.Event().wait()
+
+
+def stop_like_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    """Clean up on TERM, too."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
