@@ -1,8 +1,22 @@
-"""Whether a body has a line that some mail server on the way will cut, and with it the signature."""
+"""Whether a message has a line that some mail server on the way will cut, and with it the signature."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from mailward.model.message import HeaderField
+
 MAX_LINE = 998  # RFC 5321 4.5.3.1.6, without CRLF; Postfix cuts longer lines when it sends them
+
+
+def has_long_line(header: Iterable[HeaderField]) -> bool:
+    """Say whether a header field has a line of more than 998 octets, its name and colon included."""
+    for name, raw_value in header:
+        if len(name) + len(raw_value) >= MAX_LINE and any(
+            len(line) > MAX_LINE for line in (name + b":" + raw_value).split(b"\r\n")
+        ):
+            return True
+    return False
 
 
 class LongLineDetector:

@@ -33,7 +33,7 @@ Log = structlog.typing.FilteringBoundLogger
 def configure(level: str = "info") -> None:
     """Set the log up for this process and those it forks: level, format, stderr."""
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, _Renderer()],
+        processors=[_Renderer()],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=_StderrFactory(),
         cache_logger_on_first_use=True,
@@ -70,14 +70,16 @@ def _escape(match: re.Match[str]) -> str:
 
 
 class _Renderer:
-    """Turns an event into its line. Own code, because it runs once a message: 4 microseconds."""
+    """Turns an event into its line: level, exception and all in one step, because it runs once a message."""
 
     def __init__(self) -> None:
         self._is_journald = "JOURNAL_STREAM" in os.environ
 
-    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-        level = event.pop("level")
-        exception = event.pop("exception", None)
+    def __call__(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+        level = "error" if method == "exception" else method
+        exception = ""
+        if "exc_info" in event:
+            exception = structlog.processors.format_exc_info(logger, method, event).pop("exception", "")
         start = _PRIORITY[level] if self._is_journald else time.strftime("%Y-%m-%dT%H:%M:%S%z ")
         line = f"{start}level={level} program={event.pop('program')} event={quote(event.pop('event'))}"
         line += "".join([f" {key}={quote(value)}" for key, value in event.items() if value not in ("", None)])

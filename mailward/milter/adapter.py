@@ -31,6 +31,8 @@ from mailward.model.verdict import Action, Edit, InsertField, Verdict
 MAX_PACKET = 256 * 1024
 MAX_HEADER_FIELDS = 20_000  # Postfix keeps a header under header_size_limit a field, but sets no number of fields
 MAX_HEADER_OCTETS = 16 * 1024 * 1024
+TOO_LARGE = "header-too-large"  # what `failure` is told besides the names of callbacks
+TOO_MANY = "too-many-sessions"
 SESSION_SECONDS = 7200  # libmilter gives up on a silent MTA after this; Postfix's own time-outs are shorter
 
 _ACTION = {
@@ -72,7 +74,7 @@ class MilterProgram:
     name: str
     wants: Wants
     start: Callable[[Transaction], MessageFilter]
-    failure: Callable[[Transaction, str], Verdict]  # the transaction, and where it failed
+    failure: Callable[[Transaction, str], Verdict]  # the transaction; TOO_LARGE, TOO_MANY, or the callback that raised
     on_exception: Callable[[Transaction | None, str], None]  # called inside the except clause: has sys.exception()
     on_session: Callable[[int], None]  # +1 when one opens, -1 when it closes
     max_sessions: int
@@ -86,6 +88,7 @@ class _Session:
     envelope: Envelope = field(default_factory=Envelope)
     transaction: Transaction | None = None
     filter: MessageFilter | None = None
+    header: list[HeaderField] = field(default_factory=list)
     header_octets: int = 0
     messages: int = 0
     has_failed: str = ""  # the callback that raised, or why the message cannot be judged
@@ -105,6 +108,7 @@ class MilterServing:
 
     def __init__(self, program: MilterProgram) -> None:
         self._program = program
+        self._steps, self._macro_lists = _protocol(program.wants)
         self._sessions = 0
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -168,7 +172,7 @@ class MilterServing:
         milter.set_helo_callback(self._guard("helo", self._helo) if wants.helo else None)
         milter.set_envfrom_callback(self._guard("mail", self._mail))
         milter.set_envrcpt_callback(self._guard("rcpt", self._recipient) if wants.recipients else None)
-        milter.set_header_callback(self._guard("header", self._header))
+        milter.set_header_callback(self._header)
         milter.set_eoh_callback(self._guard("end-of-header", self._end_of_header))
         milter.set_body_callback(self._guard("body", self._body))
         milter.set_eom_callback(self._guard("end-of-message", self._end_of_message))
@@ -182,22 +186,18 @@ class MilterServing:
     def _negotiate(self, context: Any, options: list[int]) -> int:
         """Open the session; choose protocol steps and macros from what the MTA offers."""
         actions, offered = options[:2]
-        wants = self._program.wants
         session = _Session(f"{self._process}-{next(self._numbers):x}")
         context.setpriv(session)
         self._count_session(session)
-        steps = milter.P_NOUNKNOWN | milter.P_NODATA | milter.P_HDR_LEADSPC
-        steps |= 0 if wants.helo else milter.P_NOHELO
-        steps |= 0 if wants.recipients else milter.P_NORCPT
+        steps = self._steps
         if offered & _NO_REPLY == _NO_REPLY:
             steps |= _NO_REPLY
             session.go_on = milter.NOREPLY
         session.has_leading_space = bool(offered & milter.P_HDR_LEADSPC)
         options[:] = [actions & _ACTIONS, offered & steps, 0, 0]
         if actions & milter.SETSYMLIST:
-            if wants.connect_macros:
-                context.setsymlist(milter.M_CONNECT, " ".join(wants.connect_macros))
-            context.setsymlist(milter.M_ENVFROM, " ".join(("i", *wants.mail_macros)))
+            for stage, names in self._macro_lists:
+                context.setsymlist(stage, names)
         return int(milter.CONTINUE)
 
     def _count_session(self, session: _Session) -> None:
@@ -225,6 +225,7 @@ class MilterServing:
 
     def _fail(self, context: Any, session: _Session) -> int:
         transaction = session.transaction or Transaction(session.number, session.envelope)
+        transaction.queue_id = transaction.queue_id or _macro(context, "i")
         verdict = self._program.failure(transaction, session.has_failed)
         session.transaction = session.filter = None
         return _reply(context, verdict)
@@ -245,13 +246,13 @@ class MilterServing:
     def _mail(self, context: Any, session: _Session, address: bytes, *_parameters: bytes) -> int:
         session.messages += 1
         session.has_failed = ""
-        session.header_octets = 0
+        session.header, session.header_octets = [], 0
         client = session.envelope
         envelope = Envelope(client.client_address, client.client_name, client.daemon_name, client.helo)
         envelope.mail_from = _bare(address)
         envelope.login = _macro(context, "{auth_authen}")
         envelope.auth_type = _macro(context, "{auth_type}")
-        session.transaction = Transaction(f"{session.number}.{session.messages}", envelope)
+        session.transaction = Transaction(f"{session.number}.{session.messages}", envelope, session.header)
         session.filter = self._program.start(session.transaction)
         return session.go_on
 
@@ -260,25 +261,28 @@ class MilterServing:
         session.transaction.envelope.rcpt_to.append(_bare(address))
         return int(milter.CONTINUE)
 
-    def _header(self, _context: Any, session: _Session, name: str, value: bytes) -> int:
-        transaction = session.transaction
-        if transaction is None or session.has_failed:
-            return session.go_on
-        header = transaction.header
-        session.header_octets += len(value)
-        if len(header) >= MAX_HEADER_FIELDS or session.header_octets > MAX_HEADER_OCTETS:
-            session.has_failed = "header-too-large"
-            return session.go_on
-        if b"\n" in value:
-            value = value.replace(b"\n", b"\r\n")  # libmilter shows folds as LF
-        if not session.has_leading_space:
-            value = b" " + value  # the MTA took one off, as all did before Sendmail 8.14
-        header.append(HeaderField(name.encode("utf-8", "surrogateescape"), value))
+    def _header(self, context: Any, name: str, value: bytes) -> int:
+        """Gather a field. Guarded in place: it runs a dozen times a message, and a wrapper would double its cost."""
+        session: _Session = context.getpriv()
+        try:
+            header = session.header
+            session.header_octets += len(value)
+            if len(header) >= MAX_HEADER_FIELDS or session.header_octets > MAX_HEADER_OCTETS:
+                session.has_failed = session.has_failed or TOO_LARGE
+                return session.go_on
+            if b"\n" in value:
+                value = value.replace(b"\n", b"\r\n")  # libmilter shows folds as LF
+            if not session.has_leading_space:
+                value = b" " + value  # the MTA took one off, as all did before Sendmail 8.14
+            header.append(HeaderField(name.encode("utf-8", "surrogateescape"), value))
+        except Exception:  # noqa: BLE001 - see _guard
+            self._program.on_exception(session.transaction, "header")
+            session.has_failed = "header"
         return session.go_on
 
     def _end_of_header(self, context: Any, session: _Session) -> int:
         if session.is_refused:
-            session.has_failed = "too-many-sessions"
+            session.has_failed = TOO_MANY
         if session.has_failed or session.transaction is None or session.filter is None:
             return self._fail(context, session)
         session.transaction.queue_id = _macro(context, "i")
@@ -314,6 +318,15 @@ class MilterServing:
             context.quarantine(verdict.reason)
         session.transaction = session.filter = None
         return _reply(context, verdict)
+
+
+def _protocol(wants: Wants) -> tuple[int, list[tuple[int, str]]]:
+    """Return the protocol flags and the macro lists (stage, names) for what a program wants."""
+    steps = milter.P_NOUNKNOWN | milter.P_NODATA | milter.P_HDR_LEADSPC
+    steps |= 0 if wants.helo else milter.P_NOHELO
+    steps |= 0 if wants.recipients else milter.P_NORCPT
+    lists = [(milter.M_CONNECT, wants.connect_macros), (milter.M_ENVFROM, ("i", *wants.mail_macros))]
+    return steps, [(stage, " ".join(names)) for stage, names in lists if names]
 
 
 def _macro(context: Any, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,20 +18,29 @@ class HeaderField(NamedTuple):
     raw_value: bytes
 
 
-def pick_bottom_up(fields: Sequence[HeaderField], names: Iterable[bytes]) -> list[HeaderField]:
-    """Return the instance each of `names` (lower case) stands for, the last one first (RFC 6376 5.4.2).
-
-    A name that stands more often than its field occurs picks nothing: that is oversigning. One pass over the
-    fields, whatever their number: thousands of header fields must not cost thousands times thousands.
-    """
-    stacks: dict[bytes, list[HeaderField]] = {}
+def by_name(fields: Iterable[HeaderField]) -> dict[bytes, list[HeaderField]]:
+    """Group fields by their lower-case names, each group in the order of the message."""
+    groups: dict[bytes, list[HeaderField]] = {}
     for header_field in fields:
-        stacks.setdefault(header_field.name.lower(), []).append(header_field)
+        name = header_field.name.lower()
+        if name in groups:
+            groups[name].append(header_field)
+        else:
+            groups[name] = [header_field]
+    return groups
+
+
+def pick_bottom_up(groups: Mapping[bytes, list[HeaderField]], names: Iterable[bytes]) -> list[HeaderField]:
+    """Take from `groups` the instance each of `names` (lower case) stands for, the last one first (RFC 6376 5.4.2).
+
+    A name that stands more often than its field occurs picks nothing: that is oversigning. What is picked leaves its
+    group. One look at each name: thousands of header fields must not cost thousands times thousands.
+    """
     picked = []
     for name in names:
-        stack = stacks.get(name)
-        if stack:
-            picked.append(stack.pop())
+        group = groups.get(name)
+        if group:
+            picked.append(group.pop())
     return picked
 
 

@@ -26,7 +26,8 @@ class Unsigned(Enum):
     """Why a message is not signed; the words of the log and of the counter's label."""
 
     NOT_OURS = "not-authenticated"  # neither logged in nor in a listed network
-    NO_AUTHOR = "no-author"
+    NO_AUTHOR = "no-author"  # no From field, or one without an address
+    MALFORMED_FROM = "malformed-from"
     SEVERAL_FROM = "several-from-fields"
     NO_RIGHT = "no-right-for-domain"  # the login may not sign for the author domain
     NO_KEY = "no-key-for-domain"
@@ -61,7 +62,8 @@ class SigningTable:
 class Rights:
     """Which login may sign for which author domains.
 
-    Keys are logins, or `@domain` for every login of a domain; values hold names as in SigningTable.
+    Keys are logins, or `@domain` for every login of a domain. A domain in the values stands for itself and all below it,
+    since whoever may speak for a domain owns its subdomains; `*` stands for every domain.
     """
 
     domains_of_login: Mapping[str, frozenset[str]]
@@ -71,8 +73,8 @@ class Rights:
         login = login.lower()
         _, at, login_domain = login.rpartition("@")
         for subject in (login, at + login_domain) if at else (login,):
-            names = self.domains_of_login.get(subject)
-            if names and _most_specific(dict.fromkeys(names, True), author_domain):
+            names = self.domains_of_login.get(subject, frozenset())
+            if "*" in names or author_domain in names or any(parent in names for parent in parents(author_domain)):
                 return True
         return False
 

@@ -47,19 +47,19 @@ def parse_signing_table(lines: Iterable[str]) -> tuple[dict[str, tuple[KeyRef, .
 
 
 def parse_logins(lines: Iterable[str]) -> tuple[dict[str, frozenset[str]], list[LineMistake]]:
-    """Parse `LOGIN PATTERN...`; LOGIN may be `@domain` for all logins of a domain. Lines of one login add up.
+    """Parse `LOGIN DOMAIN...`; LOGIN may be `@domain` for all logins of a domain, DOMAIN may be `*`. One login's lines add up.
 
-    >>> parse_logins(["alice@example.com  example.com .example.com"])[0]["alice@example.com"] == {"example.com", ".example.com"}
+    >>> parse_logins(["alice@example.com  example.com example.net"])[0]["alice@example.com"] == {"example.com", "example.net"}
     True
     """
     rights: dict[str, frozenset[str]] = {}
     mistakes = []
-    for number, (login, *patterns) in _entries(lines):
-        if not patterns:
+    for number, (login, *domains) in _entries(lines):
+        if not domains:
             mistakes.append(LineMistake(number, "expected LOGIN and at least one domain"))
             continue
         try:
-            names = frozenset(normalize_pattern(pattern) for pattern in patterns)
+            names = frozenset(domain if domain == "*" else normalize(domain) for domain in domains)
         except InvalidDomain as error:
             mistakes.append(LineMistake(number, f"expected domain names ({error})"))
             continue

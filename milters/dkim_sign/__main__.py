@@ -32,8 +32,8 @@ CONFIGURATION
         A file for many domains; each line: PATTERN SELECTOR KEYFILE [SIGNING-DOMAIN]. PATTERN is a domain, ".domain" for all
         below it, or "*". The most specific pattern wins. Keys are read at first use.
     logins
-        A file; each line: LOGIN PATTERN... . With it, a login may have mail signed only for those author domains. LOGIN is
-        a SASL login, or "@domain" for all logins of that domain.
+        A file; each line: LOGIN DOMAIN... . With it, a login may have mail signed only for those author domains and what is
+        below them. LOGIN is a SASL login, or "@domain" for all logins of that domain; DOMAIN may be "*".
     canonicalization, oversigned, oversigned_if_present, signed, expire
         What a signature covers, and how long it holds.
     on_key_error
@@ -48,11 +48,12 @@ SIGNALS
 
 DIAGNOSTICS
     One line a message at level info: session, queue id, client, login, verdict, reason, signatures, milliseconds. The
-    reasons of an unsigned message: not-authenticated, no-author, several-from-fields, no-right-for-domain,
-    no-key-for-domain. Exit status 78: the configuration is wrong; each mistake has a line on stderr.
+    reasons of an unsigned message: not-authenticated, no-author, malformed-from, several-from-fields,
+    no-right-for-domain, no-key-for-domain. Exit status 78: the configuration is wrong; each mistake has a line on stderr.
 
 BUGS
-    Lines over 998 octets may be cut by the next server, which breaks the signature; such messages carry a warning in the log.
+    Postfix cuts lines over 998 octets when it sends them (smtp_line_length_limit), in header fields too, and that breaks
+    the signature; such messages carry a warning in the log.
 """
 
 from __future__ import annotations
@@ -66,14 +67,14 @@ from mailward.daemon import cli
 from mailward.daemon.config import nameserver, read_sections, structure
 from mailward.daemon.log import Log
 from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
-from mailward.milter.adapter import MilterProgram, MilterServing, Wants
+from mailward.milter.adapter import TOO_LARGE, TOO_MANY, MilterProgram, MilterServing, Wants
 from mailward.model.errors import ConfigError, Mistake
 from mailward.model.message import Transaction
 from mailward.model.verdict import Action, Reply, Verdict
 from mailward.policy.signing import KeyRef, SigningPolicy, SigningTable
 from mailward.settings.dkim_sign import Settings
 from mailward.settings.signing_keys import read_signing_policy
-from milters.dkim_sign.filter import METRICS, OWN_BUG, Signer, SignMessage
+from milters.dkim_sign.filter import HEADER_TOO_LARGE, METRICS, OWN_BUG, TOO_MANY_SESSIONS, Signer, SignMessage
 from milters.dkim_sign.publication import PublicationWatch, collect_key_states
 
 PRELOADED_KEYS = 64  # read and proven before a generation serves; a hoster's others at their first use
@@ -107,7 +108,7 @@ def make_serving(settings: Settings, policy: SigningPolicy, keys: KeyCache, tool
             name="mailward-dkim-sign",
             wants=Wants(connect_macros=("j", "{daemon_name}"), mail_macros=("{auth_type}", "{auth_authen}")),
             start=lambda transaction: SignMessage(signer, transaction),
-            failure=lambda transaction, where: _own_bug(transaction, where, tools),
+            failure=lambda transaction, where: _fail(transaction, where, tools),
             on_exception=lambda transaction, where: _log_bug(transaction, where, tools.log),
             on_session=lambda step: _count_session(step, tools),
             max_sessions=own.max_sessions,
@@ -136,13 +137,30 @@ def _preload(table: SigningTable, keys: KeyCache, file: str) -> list[str]:
     return warnings
 
 
-def _own_bug(transaction: Transaction, where: str, tools: WorkerTools) -> Verdict:
-    """Ask the client to come back: unsigned mail would be judged by what we failed to do."""
-    tools.metrics.count("messages", OWN_BUG)
+# What a message is told that was never judged: its header is beyond all bounds, we are full, or we have a bug.
+_FAILURES = {
+    TOO_LARGE: (HEADER_TOO_LARGE, Action.REJECT, Reply(552, "5.3.4", "The message has too many header fields")),
+    TOO_MANY: (TOO_MANY_SESSIONS, Action.TEMPFAIL, Reply(451, "4.3.2", "Too many sessions; try again later")),
+}
+_OUR_BUG = (OWN_BUG, Action.TEMPFAIL, Reply(451, "4.3.0", "Signing failed; try again later"))
+
+
+def _fail(transaction: Transaction, where: str, tools: WorkerTools) -> Verdict:
+    """Answer for a message that cannot be signed: never unsigned, for it would be judged by what we failed to do."""
+    reason, action, reply = _FAILURES.get(where, _OUR_BUG)
+    tools.metrics.count("messages", reason)
     tools.log.error(
-        "message", session=transaction.session_id, queue_id=transaction.queue_id, verdict="tempfail", reason=where
+        "message",
+        session=transaction.session_id,
+        queue_id=transaction.queue_id,
+        client=transaction.envelope.client_address,
+        login=transaction.envelope.login,
+        mail_from=transaction.envelope.mail_from,
+        verdict=action.value,
+        reason=reason,
+        stage=where,
     )
-    return Verdict(Action.TEMPFAIL, OWN_BUG, reply=Reply(451, "4.3.0", "Signing failed; try again later"))
+    return Verdict(action, reason, reply=reply)
 
 
 def _log_bug(transaction: Transaction | None, where: str, log: Log) -> None:

@@ -13,7 +13,7 @@ from mailward.auth.author import FromFault, author_domains
 from mailward.auth.body_hash import BodyHash
 from mailward.auth.dkim_sign import SignedHeader, SigningKey, SigningRules
 from mailward.auth.keys import PrivateKey
-from mailward.auth.line_length import LongLineDetector
+from mailward.auth.line_length import LongLineDetector, has_long_line
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Gauge, Histogram, Row
 from mailward.model.message import Transaction
@@ -24,14 +24,12 @@ from milters.dkim_sign.publication import PublicationWatch
 SIGNED = "signed"
 KEY_UNUSABLE = "key-unusable"
 OWN_BUG = "own-bug"
+HEADER_TOO_LARGE = "header-too-large"
+TOO_MANY_SESSIONS = "too-many-sessions"
+VERDICTS = (SIGNED, *(why.value for why in Unsigned), KEY_UNUSABLE, HEADER_TOO_LARGE, TOO_MANY_SESSIONS, OWN_BUG)
 
 METRICS = (
-    Counter(
-        "messages",
-        "Messages, by what became of them.",
-        "verdict",
-        (SIGNED, *(why.value for why in Unsigned), KEY_UNUSABLE, OWN_BUG),
-    ),
+    Counter("messages", "Messages, by what became of them.", "verdict", VERDICTS),
     Counter("signatures", "Signatures made, by algorithm.", "algorithm", ("rsa-sha256", "ed25519-sha256")),
     Counter(
         "long_lines", "Signed messages with a line over 998 octets: the next server may cut it and break the signature."
@@ -63,7 +61,7 @@ class Signer:
 class SignMessage:
     """One message on its way (the MessageFilter of mailward.milter.adapter)."""
 
-    __slots__ = ("_body_hash", "_keys", "_long_lines", "_refs", "_signer", "_started", "_transaction")
+    __slots__ = ("_body_hash", "_body_lines", "_keys", "_refs", "_signer", "_started", "_transaction")
 
     def __init__(self, signer: Signer, transaction: Transaction) -> None:
         self._signer = signer
@@ -71,7 +69,7 @@ class SignMessage:
         self._refs: tuple[KeyRef, ...] = ()
         self._keys: list[SigningKey] = []
         self._body_hash = BodyHash(signer.rules.canonicalizations.body)
-        self._long_lines = LongLineDetector()
+        self._body_lines = LongLineDetector()
         self._started = 0.0
 
     def end_of_header(self) -> Verdict | None:
@@ -91,7 +89,7 @@ class SignMessage:
     def body(self, chunk: bytes) -> None:
         """Hash the next octets of the body."""
         self._body_hash.update(chunk)
-        self._long_lines.update(chunk)
+        self._body_lines.update(chunk)
 
     def end_of_message(self) -> Verdict:
         """Sign with every key; the first key's field ends up on top."""
@@ -111,6 +109,8 @@ class SignMessage:
         authors = author_domains(self._transaction.header)
         if authors.fault is FromFault.SEVERAL_FIELDS:
             return Unsigned.SEVERAL_FROM
+        if authors.fault is FromFault.MALFORMED and not authors.domains:
+            return Unsigned.MALFORMED_FROM
         selection = select(signer.policy, envelope, authors.domains)
         if selection.unsigned is not None:
             return selection.unsigned
@@ -145,11 +145,13 @@ class SignMessage:
         for key in self._keys:
             metrics.count("signatures", key.private_key.algorithm.value)
         metrics.observe("seconds", time.perf_counter() - self._started)
-        if self._long_lines.found:
+        warning = ""
+        if self._body_lines.found or has_long_line(self._transaction.header):
             metrics.count("long_lines")
-        self._log_message(SIGNED, "")
+            warning = "line-over-998-octets"
+        self._log_message(SIGNED, "", warning)
 
-    def _log_message(self, verdict: str, reason: str) -> None:
+    def _log_message(self, verdict: str, reason: str, warning: str = "") -> None:
         transaction, envelope = self._transaction, self._transaction.envelope
         self._signer.log.info(
             "message",
@@ -161,6 +163,6 @@ class SignMessage:
             verdict=verdict,
             reason=reason,
             signatures=" ".join([f"{key.signing_domain}/{key.selector}" for key in self._keys]),
-            warning="line-over-998-octets" if self._long_lines.found else "",
+            warning=warning,
             ms=f"{(time.perf_counter() - self._started) * 1000:.1f}",
         )

@@ -107,3 +107,19 @@ def test_authors_of_a_message(values: list[bytes], authors: Authors) -> None:
 def test_the_obsolete_space_before_the_colon_hides_no_author() -> None:
     header = [HeaderField(b"From ", b"a@x.example"), HeaderField(b"From", b"b@y.example")]
     assert author_domains(header).fault is FromFault.SEVERAL_FIELDS
+
+
+@given(st.text('ab.@<>" \t-', max_size=24))
+def test_the_short_way_reads_what_the_full_reader_reads(text: str) -> None:
+    from mailward.auth import author
+
+    if author._PLAIN.fullmatch(text.encode()):
+        try:
+            short: object = address_domains(text.encode())
+        except ValueError:
+            short = ValueError
+        try:
+            full: object = author._Reader(author._tokens(text)).address_list()
+        except ValueError:
+            full = ValueError
+        assert short == full

@@ -18,7 +18,7 @@ from mailward.auth.body_hash import BodyHash, Canonicalization
 from mailward.auth.dkim import Canonicalizations, canonical_field, parse_tags
 from mailward.auth.dkim_sign import MAX_H_ITEMS, SIGNED_FIELDS, SignedHeader, SigningKey, SigningRules
 from mailward.auth.keys import PrivateKey, generate_ed25519, generate_rsa, load_private_key
-from mailward.model.message import HeaderField, pick_bottom_up
+from mailward.model.message import HeaderField, by_name, pick_bottom_up
 from tests.auth.messages import FIXTURES, fixture, parse
 
 RFC_KEY = load_private_key((FIXTURES / "rfc6376-key.pem").read_bytes())
@@ -74,7 +74,7 @@ def signed_digest(name: str, index: int) -> tuple[bytes, bytes]:
     assert base64.b64encode(body_hash.digest()) == tags[b"bh"]
     unsigned = HeaderField(signature.name, re.sub(rb"\bb=[^;]*", b"b=", signature.raw_value))
     others = [field for field in fields if field.name != b"DKIM-Signature"]
-    picked = [canonical_field(field, Canonicalization(header_form)) for field in pick_bottom_up(others, names)]
+    picked = [canonical_field(field, Canonicalization(header_form)) for field in pick_bottom_up(by_name(others), names)]
     last = canonical_field(unsigned, Canonicalization(header_form)).removesuffix(b"\r\n")
     return hashlib.sha256(b"".join(picked) + last).digest(), base64.b64decode(b"".join(tags[b"b"].split()))
 

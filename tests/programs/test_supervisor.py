@@ -207,7 +207,7 @@ def test_more_sessions_than_allowed_are_told_to_come_back(start_signer: Start) -
         session.close()
     replies = {outcome.reply for outcome in outcomes}
     assert "a" in replies
-    assert any(outcome.text.startswith("451 4.3.0") for outcome in outcomes)
+    assert any(outcome.text.startswith("451 4.3.2") for outcome in outcomes)
 
 
 def test_readiness_follows_the_workers(start_signer: Start) -> None:
