@@ -42,11 +42,11 @@ $(VENV)/pip: pyproject.toml tools/need tools/venv
 	@touch $@
 
 $(VENV)/test: $(VENV)/pip
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install -qq --editable '.[test]'
 	@touch $@
 
 $(VENV)/lint: $(VENV)/test
-	$(BIN)/pip install --quiet --editable '.[lint]'
+	$(BIN)/pip install -qq --editable '.[lint]'
 	@touch $@
 
 clean:

@@ -25,6 +25,7 @@ from pathlib import Path
 from mailward.daemon import worker as worker_side
 from mailward.daemon.listener import Listener
 from mailward.daemon.log import Log
+from mailward.daemon.memory import release_library_pages
 from mailward.daemon.metrics import MAX_ROWS, Metrics
 from mailward.daemon.notify import Notifier
 from mailward.daemon.program import Loaded, Program, WorkerTools
@@ -261,6 +262,7 @@ class Supervisor:
         if not is_first:
             self.tally.reloads += 1
         self._log.info("serving" if is_first else "reloaded", generation=generation.number, workers=generation.wanted)
+        release_library_pages()
         self._notifier.ready(f"serving with {generation.wanted} workers")
 
     def _give_up(self, generation: Generation) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 
 from mailward.daemon.log import Log
+from mailward.daemon.memory import share_one_heap
 from mailward.daemon.program import Serving, WorkerTools
 
 HEARTBEAT_SECONDS = 1.0
@@ -60,6 +61,7 @@ def become_worker() -> None:
         signal.signal(number, signal.SIG_DFL)
     os.setpgid(0, 0)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
+    share_one_heap()
     gc.enable()
     gc.set_threshold(20_000, 20, 20)  # a message makes no cycles; looking for them every 700 objects costs 3 %
 

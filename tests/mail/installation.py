@@ -42,7 +42,7 @@ PASSWORD = "correct-horse"
 ALICE = "alice@example.com"
 BOB = "bob@example.org"
 LOGINS = f"""\
-{ALICE}   example.com .example.com xn--bcher-kva.example hosted.example tabled.example
+{ALICE}   example.com xn--bcher-kva.example hosted.example tabled.example
 @example.org   example.org
 """
 
