@@ -21,11 +21,28 @@ class KeyFileError(Exception):
 
 
 def check_access(path: Path) -> None:
-    """Raise KeyFileError unless `path` is a readable file that only its owner and this process's group can read."""
+    """Raise KeyFileError unless `path` is a readable file that only its owner and the signer's group can read."""
     try:
-        status = os.stat(path)
+        os.close(_open(path))
     except OSError as error:
         raise KeyFileError(f"cannot be read: {error.strerror}") from None
+
+
+def _open(path: Path) -> int:
+    """Open a key file; what is judged is what was opened, not what stands at the path a moment later."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # non-blocking: it may be a pipe
+    except ValueError:
+        raise KeyFileError("is no path") from None
+    try:
+        _judge(os.fstat(descriptor))
+    except KeyFileError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _judge(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise KeyFileError("is no regular file")
     if status.st_mode & 0o007:
@@ -38,8 +55,6 @@ def check_access(path: Path) -> None:
         raise KeyFileError("its group can write it; expected at most 0640")
     if status.st_uid not in (0, os.geteuid()):
         raise KeyFileError(f"it belongs to account {status.st_uid}; expected root or this process's account")
-    if not os.access(path, os.R_OK, effective_ids=True):
-        raise KeyFileError("cannot be read: Permission denied")
 
 
 @functools.cache
@@ -53,9 +68,8 @@ def _trusted_groups() -> frozenset[int]:
 
 def read_key(path: Path) -> PrivateKey:
     """Read and check one key. Raises KeyFileError."""
-    check_access(path)
     try:
-        with path.open("rb") as file:
+        with os.fdopen(_open(path), "rb") as file:
             return load_private_key(file.read(MAX_KEY_FILE))
     except OSError as error:
         raise KeyFileError(f"cannot be read: {error.strerror}") from None
@@ -77,7 +91,7 @@ class KeyCache:
         if key is None:
             key = read_key(Path(path))
             with self._lock:
-                while len(self._keys) >= self._size:
+                while len(self._keys) >= self._size and path not in self._keys:
                     self._keys.pop(next(iter(self._keys)))
                 self._keys[path] = key
         return key

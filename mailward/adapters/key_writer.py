@@ -23,10 +23,13 @@ def write_key(path: Path, pem: bytes) -> str:
     group = _signer_group() if os.geteuid() == 0 else None
     for folder in reversed([path.parent, *path.parent.parents]):
         if not folder.exists():
-            folder.mkdir(mode=0o750)
+            folder.mkdir(mode=0o750, exist_ok=True)
             if group is not None:
                 os.chown(folder, 0, group)
+                folder.chmod(0o750)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -28,7 +28,7 @@ _PATTERNS = (("space", _WHITE_SPACE), ("atom", _ATOM), ("quoted", _QUOTED), ("li
 # One address, with or without a plain display name: nearly all mail, in a fifth of the full reader's time. Takes nothing
 # that the full reader would refuse or read otherwise. Possessive, so that it never goes back: linear.
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++"
-_ADDRESS = rf"{_WORD}(?:\.{_WORD})*+@([A-Za-z0-9.-]++)"
+_ADDRESS = rf"{_WORD}(?:\.{_WORD})*+@([A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+)"
 _PLAIN = re.compile(
     rf'[ \t]*+(?:(?:(?:{_WORD}|[ \t.]++)*+|"[^"\\\r\n]*+"[ \t]*+)<{_ADDRESS}>|{_ADDRESS})[ \t]*+'.encode(), re.DOTALL
 )

@@ -26,7 +26,9 @@ MAX_FILE = 4 * 1024 * 1024  # a configuration that is larger is some other file
 
 T = TypeVar("T")
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|w)")
+_BRACKETED_PORT = re.compile(r"\[([^\[\]]*)\](?::([0-9]{1,5}))?")
+_PLAIN_PORT = re.compile(r"([^:\[\]]*):([0-9]{1,5})")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -86,12 +88,13 @@ class Sections:
         while key:
             if key in self._file_of:
                 return self._file_of[key]
-            key = key.rpartition(".")[0]
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
         return self.main_file
 
     def _read_one(self, path: Path) -> None:
         try:
-            octets = path.read_bytes()
+            with path.open("rb") as opened:
+                octets = opened.read(MAX_FILE + 1)
             if len(octets) > MAX_FILE:
                 raise ValueError("larger than 4 MiB: this is no configuration")
             content = tomllib.loads(octets.decode("utf-8"))
@@ -99,6 +102,8 @@ class Sections:
             self.mistakes.append(Mistake(str(path), "", f"cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:
             self.mistakes.append(Mistake(str(path), f"octet {error.start}", "expected UTF-8 text"))
+        except RecursionError:
+            self.mistakes.append(Mistake(str(path), "", "nested too deep"))
         except ValueError as error:  # tomllib's error names line and column
             self.mistakes.append(Mistake(str(path), "", str(error)))
         else:
@@ -190,6 +195,10 @@ class Structurer:
     def _value(self, expected: Any, value: object, key: str) -> object:
         if isinstance(expected, types.UnionType):
             expected = next(option for option in typing.get_args(expected) if option is not type(None))
+        if typing.get_origin(expected) is Mapping:
+            if not isinstance(value, dict):
+                self._mistake(key, f"expected a table, found {_shown(value)}")
+            return value
         if attrs.has(expected):
             return self._attrs(expected, value, key)
         if typing.get_origin(expected) is tuple:
@@ -251,6 +260,8 @@ def _ignoring_type(hook: Callable[[Any], object]) -> Callable[[Any, Any], object
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a string")
+    if not value.isprintable():
+        raise ValueError("expected a string without control characters")
     return value
 
 
@@ -291,16 +302,10 @@ def nameserver(value: str) -> Port:
 
 
 def _split_port(text: str, default_port: int) -> tuple[str, int]:
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") if rest else ""
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    else:
-        host, port = text, ""
-    if not port:
-        return host, default_port
-    return host, int(port) if port.isascii() and port.isdigit() else -1
+    match = _BRACKETED_PORT.fullmatch(text) or _PLAIN_PORT.fullmatch(text)
+    if match is None:
+        return text, default_port
+    return match.group(1), int(match.group(2) or default_port)
 
 
 def _socket_address(value: object) -> SocketAddress:
@@ -327,6 +332,8 @@ def _networks(value: object) -> NetworkList:
             network = ipaddress.ip_network(_text(item))
         except ValueError as error:
             raise ValueError(f'expected networks such as "192.0.2.0/24" or "2001:db8::/32" ({error})') from None
+        if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
+            raise ValueError("expected IPv4 networks in their own form: a client's mapped address is compared as IPv4")
         if network.prefixlen == 0:
             raise ValueError("expected networks that are yours: this one is the whole Internet")
         networks.append(network)

@@ -11,7 +11,7 @@ import contextlib
 import grp
 import os
 import socket
-from pathlib import Path
+import stat
 
 from mailward.daemon.config import SocketAddress
 from mailward.model.errors import ConfigError, Mistake
@@ -41,7 +41,8 @@ class Listener:
 def take_inherited() -> list[socket.socket]:
     """Return the sockets systemd handed over, and hide them from the programs we may start (sd_listen_fds(3))."""
     environment = os.environ
-    count = int(environment.get("LISTEN_FDS", "0")) if environment.get("LISTEN_PID") == str(os.getpid()) else 0
+    said = environment.get("LISTEN_FDS", "")
+    count = int(said) if said.isdigit() and environment.get("LISTEN_PID") == str(os.getpid()) else 0
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
         environment.pop(name, None)
     inherited = []
@@ -69,27 +70,34 @@ def bind(address: SocketAddress, mode: int, group: str, where: str) -> Listener:
 def _bind_unix(path: str, mode: int, group: str) -> socket.socket:
     if _answers(path):
         raise OSError(0, "another process is listening there")
-    new_path = f"{path}.{os.getpid()}"
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(0, "there is something that is no socket")
+    new_path = f"{path}.{os.getpid() % 100_000}"
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new_path)
-    bound.bind(new_path)
     try:
+        bound.bind(new_path)
         os.chmod(new_path, mode)
         if group:
             os.chown(new_path, -1, grp.getgrnam(group).gr_gid)
         bound.listen(BACKLOG)
         os.rename(new_path, path)
     except (OSError, KeyError):
-        Path(new_path).unlink(missing_ok=True)
+        bound.close()
+        with contextlib.suppress(OSError):
+            os.unlink(new_path)
         raise
     return bound
 
 
 def _answers(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
+        except BlockingIOError:  # its queue is full: it is there
+            return True
         except OSError:
             return False
         return True
@@ -99,6 +107,10 @@ def _bind_inet(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind((host, port))
-    bound.listen(BACKLOG)
+    try:
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except OSError:
+        bound.close()
+        raise
     return bound

@@ -55,6 +55,7 @@ class StatusServer:
             self._listener.bind(tuple(address))
             self._listener.listen(MAX_CLIENTS)
         except OSError as error:
+            self._listener.close()
             reason = f"cannot listen at {address.host}:{address.port}: {error.strerror}"
             raise ConfigError([Mistake("", where, reason)]) from None
         self._selector = selector
@@ -111,7 +112,8 @@ class StatusServer:
         head = (
             f"HTTP/1.1 {response.status} {_REASONS[response.status]}\r\nDate: {formatdate(usegmt=True)}\r\n"
             f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
-            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+            + ("Allow: GET, HEAD\r\n" if response.status == 405 else "")
+            + "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
         )
         return head.encode("latin-1") + (response.body if method != "HEAD" else b"")
 

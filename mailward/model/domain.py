@@ -52,8 +52,10 @@ def _a_label(label: str) -> str:
     """
     if label.isascii():
         return label.lower()
-    text = unicodedata.normalize("NFKC", label.lower())
+    text = unicodedata.normalize("NFKC", label.lower()).lower()
     if text.isascii():
+        if "." in text:  # no dot is made of a character that only looks like one, with a digit before it or not
+            raise InvalidDomain("a label has characters no host name has")
         return text
     for character in text:
         if character != "-" and unicodedata.category(character)[0] not in "LMN" and character not in "\u200c\u200d":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from mailward.auth.body_hash import Canonicalization
 from mailward.auth.dkim import Canonicalizations
 from mailward.auth.dkim_sign import NEVER_SIGNED, SigningRules
 from mailward.daemon.config import DomainName, Duration, NetworkList, Port, SocketAddress
+from mailward.model.domain import InvalidDomain
+from mailward.policy.signing_table import normalize_pattern
 from mailward.settings.common import Dns, Service, at_least, one_of, own_name
 
 _FORMS = tuple(f"{header.value}/{body.value}" for header in Canonicalization for body in Canonicalization)
@@ -22,15 +25,22 @@ _FORMS = tuple(f"{header.value}/{body.value}" for header in Canonicalization for
 def _check_names(_instance: object, attribute: attrs.Attribute[Any], names: tuple[str, ...]) -> None:
     for name in names:
         body = name.removesuffix("*") if attribute.name == "signed" else name
-        if not body.isascii() or not body or body.lower() != body or any(c in body for c in ' :;*\t\r\n"'):
+        if not re.fullmatch("[!#-)+-9<-@\\[-~]+", body):
             raise ValueError(f'expected names of header fields in lower case, found "{name}"')
-        if name.startswith(NEVER_SIGNED):
+        if name.startswith(NEVER_SIGNED) or (name != body and any(never.startswith(body) for never in NEVER_SIGNED)):
             raise ValueError(f'"{name}" changes on the way, a signature over it breaks (RFC 6376 5.4.1)')
 
 
 def _check_oversigned(_instance: object, _attribute: object, names: tuple[str, ...]) -> None:
     if "from" not in names:
         raise ValueError('expected "from" among them (RFC 6376 5.4: From is always signed)')
+
+
+def _check_pattern(_instance: object, _attribute: object, name: str) -> None:
+    try:
+        normalize_pattern(name)
+    except InvalidDomain as error:
+        raise ValueError(f'expected a domain name or "*" ({error})') from None
 
 
 def _check_keys(_instance: object, _attribute: object, keys: tuple[Key, ...]) -> None:
@@ -58,7 +68,7 @@ class Key:
 class Domain:
     """`[[dkim-sign.domain]]`: an author domain (`*` for all that are not named) and its keys."""
 
-    name: str
+    name: str = attrs.field(validator=_check_pattern)
     keys: tuple[Key, ...] = attrs.field(validator=_check_keys)
     subdomains: bool = False
 

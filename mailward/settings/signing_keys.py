@@ -72,7 +72,10 @@ def _read_logins(path: Path, mistakes: list[Mistake]) -> Rights:
 def _lines(path: Path, where: str, mistakes: list[Mistake]) -> list[str]:
     try:
         with path.open(encoding="utf-8") as file:
-            return file.read(MAX_TABLE).splitlines()
+            text = file.read(MAX_TABLE + 1)
+        if len(text) > MAX_TABLE:
+            mistakes.append(Mistake(str(path), where, "larger than 64 MiB: this is no table"))
+        return text.split("\n")
     except OSError as error:
         mistakes.append(Mistake(str(path), where, f"cannot be read: {error.strerror}"))
     except UnicodeDecodeError as error:

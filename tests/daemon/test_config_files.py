@@ -1,0 +1,240 @@
+"""mailward.toml and conf.d: files that cannot be used, files that merge, and which of them a mistake is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from mailward.daemon import config
+from mailward.daemon.config import read_sections, structure
+from mailward.model.errors import ConfigError, Mistake
+
+
+@attrs.frozen
+class Item:
+    name: str
+    count: int = 0
+
+
+@attrs.frozen
+class Inner:
+    flag: bool = False
+
+
+@attrs.frozen
+class Part:
+    number: int = 0
+    words: tuple[str, ...] = ()
+    item: tuple[Item, ...] = ()
+    inner: Inner = Inner()
+
+
+@attrs.frozen
+class Whole:
+    part: Part = Part()
+
+
+class Files:
+    """A configuration in a folder of its own, with its conf.d."""
+
+    def __init__(self, folder: Path) -> None:
+        self.main = folder / "mailward.toml"
+        self.extra = folder / "conf.d"
+        self.extra.mkdir()
+
+    def write(self, main: str, **extra: str) -> Files:
+        """Write the main file, and a file of conf.d for each keyword."""
+        self.main.write_text(main)
+        for name, text in extra.items():
+            (self.extra / f"{name}.toml").write_text(text)
+        return self
+
+    def read(self) -> Part:
+        return structure(read_sections(self.main), Whole).part
+
+    def mistakes(self) -> list[tuple[str, str, str]]:
+        """Return what is wrong: the file's name without its folder, the key, what was expected."""
+        with pytest.raises(ConfigError) as caught:
+            self.read()
+        return [(Path(mistake.file).name, mistake.where, mistake.expected) for mistake in caught.value.mistakes]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("octets", "where", "expected"),
+    [
+        pytest.param(b"[part]\nnumber =\n", "", "line 2", id="broken TOML"),
+        pytest.param(b"number = 1\nnumber = 2\n", "", "line 2", id="a key twice"),
+        pytest.param(b"a = " + b"[" * 100_000, "", "", id="lists in lists in lists"),
+        pytest.param(b"# \xff\n", "octet 2", "UTF-8", id="no UTF-8"),
+        pytest.param(b"#" + b" " * config.MAX_FILE, "", "4 MiB", id="too large"),
+    ],
+)
+def test_a_file_that_cannot_be_used(files: Files, octets: bytes, where: str, expected: str) -> None:
+    files.main.write_bytes(octets)
+    ((file, key, found),) = files.mistakes()
+    assert (file, key) == ("mailward.toml", where)
+    assert expected in found
+
+
+def test_a_file_of_the_largest_size_is_read(files: Files) -> None:
+    text = "[part]\nnumber = 7\n#"
+    files.write(text + " " * (config.MAX_FILE - len(text)))
+    assert files.read().number == 7
+
+
+def test_a_file_that_is_missing_and_one_that_is_a_folder(files: Files) -> None:
+    (files.extra / "x.toml").mkdir()
+    assert files.mistakes() == [
+        ("mailward.toml", "", "cannot be read: No such file or directory"),
+        ("x.toml", "", "cannot be read: Is a directory"),
+    ]
+
+
+def test_mistakes_of_several_files_are_found_in_one_go(files: Files) -> None:
+    files.write("= 1", b="flag = 2\n", a="x")
+    assert [file for file, _, _ in files.mistakes()] == ["mailward.toml", "a.toml"]
+
+
+def test_an_empty_configuration_is_all_defaults(files: Files) -> None:
+    assert files.write("").read() == Part()
+
+
+@pytest.mark.parametrize(
+    ("main", "extra", "part"),
+    [
+        pytest.param("[part]\nnumber = 1", {"a": "[part]\nnumber = 2"}, Part(number=2), id="conf.d wins"),
+        pytest.param(
+            "", {"b": "[part]\nnumber = 2", "a": "[part]\nnumber = 1"}, Part(number=2), id="by order of names"
+        ),
+        pytest.param(
+            "", {"10": "[part]\nnumber = 1", "9": "[part]\nnumber = 2"}, Part(number=2), id="names, not numbers"
+        ),
+        pytest.param(
+            "[part]\nnumber = 1\n[part.inner]\nflag = true",
+            {"a": "[part]\nwords = ['x']"},
+            Part(number=1, words=("x",), inner=Inner(flag=True)),
+            id="tables merge key by key",
+        ),
+        pytest.param(
+            "[part]\nwords = ['a', 'b']",
+            {"a": "[part]\nwords = ['c']"},
+            Part(words=("c",)),
+            id="plain lists are replaced",
+        ),
+        pytest.param(
+            "[[part.item]]\nname = 'a'\n[[part.item]]\nname = 'b'",
+            {"x": "[[part.item]]\nname = 'c'", "y": "[[part.item]]\nname = 'd'"},
+            Part(item=(Item("a"), Item("b"), Item("c"), Item("d"))),
+            id="lists of tables grow",
+        ),
+        pytest.param(
+            "[[part.item]]\nname = 'a'",
+            {"x": "[part]\nitem = []", "y": "[[part.item]]\nname = 'd'"},
+            Part(item=(Item("d"),)),
+            id="an empty list starts over",
+        ),
+        pytest.param("part = 3", {"a": "[part]\nnumber = 2"}, Part(number=2), id="a table replaces a value"),
+    ],
+)
+def test_files_merge(files: Files, main: str, extra: dict[str, str], part: Part) -> None:
+    assert files.write(main, **extra).read() == part
+
+
+def test_other_files_of_conf_d_are_not_read(files: Files) -> None:
+    for name in ("a.toml.dpkg-new", "a.toml~", "a.conf"):
+        (files.extra / name).write_text("broken")
+    assert files.write("[part]\nnumber = 1").read().number == 1
+
+
+ITEM = "[[part.item]]\nname = 'x'\n"
+BAD_ITEM = "[[part.item]]\nname = 3\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "extra", "places"),
+    [
+        pytest.param(
+            "[part]\nnumber = 'a'", {"a": "[part]\nnumber = 'b'"}, [("a.toml", "part.number")], id="the winner's"
+        ),
+        pytest.param(
+            "[part]\nnumber = 'a'",
+            {"a": "[part]\nwords = []"},
+            [("mailward.toml", "part.number")],
+            id="not a bystander's",
+        ),
+        pytest.param(
+            "[part]\nx = 1",
+            {"a": "[part]\ny = 1"},
+            [("mailward.toml", "part.x"), ("a.toml", "part.y")],
+            id="unknown keys",
+        ),
+        pytest.param("[part]", {"a": "part = 3"}, [("a.toml", "part")], id="a value where a table was"),
+        pytest.param(ITEM, {"a": BAD_ITEM}, [("a.toml", "part.item[1].name")], id="an element that conf.d added"),
+        pytest.param(
+            ITEM,
+            {"a": "[[part.item]]\n"},
+            [("a.toml", "part.item[1].name")],
+            id="a key missing in an element of conf.d",
+        ),
+        pytest.param(BAD_ITEM, {"a": ITEM}, [("mailward.toml", "part.item[0].name")], id="the main file's own element"),
+        pytest.param(
+            BAD_ITEM,
+            {"a": "[part]\nnumber = 1"},
+            [("mailward.toml", "part.item[0].name")],
+            id="an element of the main file's list",
+        ),
+        pytest.param(
+            "[part]\nwords = [1]",
+            {"a": "[part]\nnumber = 1"},
+            [("mailward.toml", "part.words[0]")],
+            id="a word of its list",
+        ),
+        pytest.param(
+            "[part]\nnumber = 1",
+            {"a": ITEM, "b": BAD_ITEM, "c": ITEM},
+            [("b.toml", "part.item[1].name")],
+            id="the middle file's",
+        ),
+        pytest.param(
+            "",
+            {"a": BAD_ITEM, "b": "[part]\nitem = []", "c": BAD_ITEM},
+            [("c.toml", "part.item[0].name")],
+            id="after a new start",
+        ),
+    ],
+)
+def test_a_mistake_names_the_file_it_is_in(
+    files: Files, main: str, extra: dict[str, str], places: list[tuple[str, str]]
+) -> None:
+    assert [(file, key) for file, key, _ in files.write(main, **extra).mistakes()] == places
+
+
+def test_a_key_that_nobody_set_is_missing_in_the_main_file(tmp_path: Path) -> None:
+    @attrs.frozen
+    class Strict:
+        name: str
+
+    main = Files(tmp_path).write("").main
+    with pytest.raises(ConfigError) as caught:
+        structure(read_sections(main), Strict)
+    assert caught.value.mistakes == [Mistake(str(main), "name", "is missing")]
+
+
+def test_reading_alone_raises_nothing(files: Files) -> None:
+    sections = read_sections(files.write("broken").main)
+    assert len(sections.mistakes) == 1
+    tables: dict[str, Any] = sections.tables
+    assert tables == {}
+
+
+def test_a_mistake_reads_file_key_expectation() -> None:
+    assert str(Mistake("/etc/x.toml", "a.b", "expected a string")) == "/etc/x.toml: a.b: expected a string"
+    assert str(ConfigError([Mistake("", "a", "b"), Mistake("f", "", "c")])) == "a: b; f: c"

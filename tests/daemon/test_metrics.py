@@ -1,0 +1,240 @@
+"""Counters in shared memory: totals over workers, nothing lost between threads or processes, output Prometheus reads."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.core import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mailward.daemon.metrics import MAX_ROWS, Counter, Gauge, Histogram, Metrics, Row, Spec, check_specs
+
+SPECS = (
+    Counter("messages", "Messages.", "outcome", ("signed", "unsigned")),
+    Counter("bugs", "Bugs."),
+    Gauge("sessions", "Sessions open."),
+    Histogram("seconds", "Time.", (0.1, 1.0)),
+)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("mailward_test", SPECS)
+
+
+class _Source:
+    def __init__(self, metrics: Metrics) -> None:
+        self.collect = metrics.collect
+
+
+def scraped(metrics: Metrics) -> dict[str, float]:
+    """Return what Prometheus reads: its samples, by name and label."""
+    registry = CollectorRegistry()
+    registry.register(_Source(metrics))  # type: ignore[arg-type]
+    samples = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        for sample in family.samples:
+            samples[" ".join([sample.name.removeprefix("mailward_test_"), *sample.labels.values()])] = sample.value
+    return samples
+
+
+ZERO = {
+    "messages_total signed": 0.0,
+    "messages_total unsigned": 0.0,
+    "bugs_total": 0.0,
+    "sessions": 0.0,
+    "seconds_bucket 0.1": 0.0,
+    "seconds_bucket 1.0": 0.0,
+    "seconds_bucket +Inf": 0.0,
+    "seconds_count": 0.0,
+    "seconds_sum": 0.0,
+}
+
+
+def test_every_series_is_there_from_the_start(metrics: Metrics) -> None:
+    assert scraped(metrics) == ZERO
+
+
+def test_the_output_names_type_and_help(metrics: Metrics) -> None:
+    families = {family.name: family for family in metrics.collect()}
+    assert {name: (family.type, family.documentation) for name, family in families.items()} == {
+        "mailward_test_messages": ("counter", "Messages."),
+        "mailward_test_bugs": ("counter", "Bugs."),
+        "mailward_test_sessions": ("gauge", "Sessions open."),
+        "mailward_test_seconds": ("histogram", "Time."),
+    }
+
+
+def test_totals_are_over_all_rows(metrics: Metrics) -> None:
+    for number in (0, 1, MAX_ROWS - 1):
+        row = metrics.row(number)
+        row.count("messages", "signed", amount=number + 1.0)
+        row.count("bugs")
+        row.count("sessions", amount=2)
+        row.observe("seconds", 0.5)
+    assert scraped(metrics) == ZERO | {
+        "messages_total signed": 1.0 + 2.0 + MAX_ROWS,
+        "bugs_total": 3.0,
+        "sessions": 6.0,
+        "seconds_bucket 1.0": 3.0,
+        "seconds_bucket +Inf": 3.0,
+        "seconds_count": 3.0,
+        "seconds_sum": 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("measure", "buckets"),
+    [
+        pytest.param(0.0, (1, 1, 1), id="nothing"),
+        pytest.param(0.1, (1, 1, 1), id="a bound belongs to its bucket"),
+        pytest.param(0.11, (0, 1, 1), id="just above"),
+        pytest.param(1.0, (0, 1, 1), id="the last bound"),
+        pytest.param(7.0, (0, 0, 1), id="beyond all bounds"),
+    ],
+)
+def test_buckets_are_cumulative(metrics: Metrics, measure: float, buckets: tuple[int, int, int]) -> None:
+    metrics.row(3).observe("seconds", measure)
+    found = scraped(metrics)
+    assert tuple(found[f"seconds_bucket {bound}"] for bound in ("0.1", "1.0", "+Inf")) == buckets
+    assert (found["seconds_count"], found["seconds_sum"]) == (1, measure)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.05, 0.1, 0.5, 1.0, 3.0])), max_size=20))
+def test_any_measures_in_any_rows_add_up(measures: list[tuple[int, float]]) -> None:
+    metrics = Metrics("mailward_test", SPECS)
+    for number, measure in measures:
+        metrics.row(number).observe("seconds", measure)
+    found, values = scraped(metrics), [measure for _, measure in measures]
+    assert found["seconds_bucket 0.1"] == sum(value <= 0.1 for value in values)
+    assert found["seconds_bucket 1.0"] == sum(value <= 1.0 for value in values)
+    assert found["seconds_bucket +Inf"] == found["seconds_count"] == len(values)
+    assert found["seconds_sum"] == pytest.approx(sum(values))
+
+
+def test_counters_survive_a_row_handed_on(metrics: Metrics) -> None:
+    metrics.row(0).count("bugs")
+    metrics.row(0).observe("seconds", 0.5)
+    metrics.forget_gauges(0)
+    metrics.row(0).count("bugs")
+    found = scraped(metrics)
+    assert (found["bugs_total"], found["seconds_count"], found["seconds_sum"]) == (2, 1, 0.5)
+
+
+def test_a_dead_workers_gauges_are_forgotten_and_only_its_own(metrics: Metrics) -> None:
+    for number in range(3):
+        metrics.row(number).count("sessions", amount=number + 1)
+    metrics.forget_gauges(1)
+    assert scraped(metrics)["sessions"] == 1 + 3
+    metrics.row(1).count("sessions")
+    assert scraped(metrics)["sessions"] == 1 + 1 + 3
+
+
+def test_an_undeclared_name_or_value_is_our_bug(metrics: Metrics) -> None:
+    row = metrics.row(0)
+    with pytest.raises(KeyError):
+        row.count("messages", "b.example")
+    with pytest.raises(KeyError):
+        row.count("messages")
+    with pytest.raises(KeyError):
+        row.observe("bugs", 1.0)
+    assert scraped(metrics) == ZERO
+
+
+def test_a_row_that_does_not_exist_is_our_bug_and_touches_no_other(metrics: Metrics) -> None:
+    with pytest.raises(IndexError):
+        metrics.row(MAX_ROWS).count("bugs")
+    assert scraped(metrics) == ZERO
+
+
+ADDITIONS = 5_000
+
+
+class Slow(float):
+    """A number that takes its time to be added, so that threads meet between a read and its write."""
+
+    def __radd__(self, other: float) -> float:
+        time.sleep(0.001)
+        return float(other) + float(self)
+
+
+def add(row: Row) -> None:
+    for _ in range(ADDITIONS):
+        row.count("bugs")
+        row.observe("seconds", 0.5)
+
+
+def in_child(act: Callable[[], None]) -> int:
+    """Run `act` in a forked process; return its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        act()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def test_forked_workers_add_at_the_same_time_and_nothing_is_lost(metrics: Metrics) -> None:
+    children = [in_child(partial(add, metrics.row(number))) for number in range(4)]
+    add(metrics.row(4))
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
+    found = scraped(metrics)
+    assert (found["bugs_total"], found["seconds_count"], found["seconds_sum"]) == (
+        5 * ADDITIONS,
+        5 * ADDITIONS,
+        2.5 * ADDITIONS,
+    )
+
+
+def test_threads_of_a_worker_lose_nothing(metrics: Metrics) -> None:
+    row = metrics.row(0)
+
+    def add_slowly() -> None:
+        for _ in range(20):
+            row.count("bugs", amount=Slow(1.0))
+            row.observe("seconds", Slow(0.5))
+
+    threads = [threading.Thread(target=add_slowly) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = scraped(metrics)
+    assert (found["bugs_total"], found["seconds_count"], found["seconds_sum"]) == (80, 80, 40)
+
+
+def test_a_worker_killed_in_mid_count_leaves_what_it_counted(metrics: Metrics) -> None:
+    def die() -> None:
+        metrics.row(0).count("bugs", amount=7)
+        os.kill(os.getpid(), 9)
+
+    assert os.waitpid(in_child(die), 0)[1] == 9
+    assert scraped(metrics)["bugs_total"] == 7
+
+
+@pytest.mark.parametrize(
+    ("specs", "why"),
+    [
+        pytest.param((Counter("a", ""), Gauge("a", "")), "share a name", id="a name twice"),
+        pytest.param((Histogram("h", "", (1.0, 1.0)),), "bounds of h", id="a bound twice"),
+        pytest.param((Histogram("h", "", (1.0, 0.5)),), "bounds of h", id="bounds that shrink"),
+    ],
+)
+def test_metrics_that_make_no_sense_are_refused(specs: tuple[Spec, ...], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_specs(specs)
+
+
+def test_good_metrics_are_not_refused() -> None:
+    check_specs(SPECS)
