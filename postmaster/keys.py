@@ -74,7 +74,7 @@ def new(domain: str, selector: str | None, bits: str | None, ed25519: bool, fold
 def show(domain: str | None, config: Path) -> None:
     """Print each record as a line for a zone file."""
     broken = 0
-    for ref, key in _configured_keys(structure(read_sections(config), Settings), config, domain):
+    for ref, key in _configured_keys(structure(read_sections(config), Settings), domain):
         if isinstance(key, str):
             broken += 1
             click.echo(f"mailward: {ref.file}: {key}", err=True)
@@ -93,7 +93,7 @@ def verify(domain: str | None, config: Path) -> None:
         [nameserver(item) for item in settings.dns.nameservers], settings.dns.timeout, settings.dns.deadline
     )
     states = set()
-    for ref, key in _configured_keys(settings, config, domain):
+    for ref, key in _configured_keys(settings, domain):
         if isinstance(key, str):
             state, reason = "unusable", key
         else:
@@ -114,9 +114,9 @@ def zone_record(selector: str, domain: str, key: PrivateKey) -> str:
     return f"{selector}._domainkey.{domain}. IN TXT {value}"
 
 
-def _configured_keys(settings: Settings, config: Path, domain: str | None) -> Iterator[tuple[KeyRef, PrivateKey | str]]:
+def _configured_keys(settings: Settings, domain: str | None) -> Iterator[tuple[KeyRef, PrivateKey | str]]:
     """Yield every key that signs, or why it cannot; each once, and only `domain`'s where one is given."""
-    policy = read_signing_policy(settings, str(config))
+    policy = read_signing_policy(settings)
     wanted = _name(domain, "DOMAIN") if domain else ""
     refs = {ref: None for refs in policy.table.keys.values() for ref in refs if wanted in ("", ref.signing_domain)}
     if not refs:

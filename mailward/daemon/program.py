@@ -32,13 +32,16 @@ class Serving(Protocol):
 
 
 class Notes(Protocol):
-    """What workers tell the supervisor, to be handed on to those that come after them (the state of keys, say)."""
+    """What workers tell each other by way of the supervisor, and those that come after them (the state of keys, say)."""
 
     def note(self, key: str, value: str) -> None:
-        """Remember `value` under `key`; an empty value forgets it. Never blocks, never fails."""
+        """Tell all that `key` is `value`. Never blocks, never fails; what is lost is told again another time."""
 
-    def inherited(self) -> Mapping[str, str]:
-        """Return what was known when this worker was forked."""
+    def suggest(self, key: str, value: str) -> None:
+        """Tell all that `key` may be `value`, where nobody knows better."""
+
+    def known(self, key: str) -> str:
+        """Return what somebody has told of `key`, now or before this worker was forked; empty where nobody has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -323,7 +323,7 @@ class Supervisor:
             tools = WorkerTools(self._metrics.row(row), notes, self._log)
             serving = generation.loaded.make_serving(tools)
             drain_seconds = generation.loaded.service.drain_timeout
-            worker_side.serve(serving, self._listener.socket, theirs, drain_seconds, tools)
+            worker_side.serve(serving, self._listener.socket, theirs, notes, drain_seconds, self._log)
             status = 0
         except BaseException:  # noqa: BLE001 - a forked child must not run on in the supervisor's code
             self._log.exception("worker-failed")
@@ -342,15 +342,24 @@ class Supervisor:
         if message == worker_side.READY:
             record.is_ready = True
         elif message.startswith(worker_side.NOTE):
-            self._remember(message[len(worker_side.NOTE) :].decode("utf-8", "replace"))
+            self._remember(record, message.removeprefix(worker_side.NOTE), is_suggestion=False)
+        elif message.startswith(worker_side.SUGGESTION):
+            self._remember(record, message.removeprefix(worker_side.SUGGESTION), is_suggestion=True)
 
-    def _remember(self, note: str) -> None:
-        key, _, value = note.partition("\0")
-        self.notes.pop(key, None)
-        if value:
-            self.notes[key] = value
+    def _remember(self, sender: WorkerRecord, note: bytes, *, is_suggestion: bool) -> None:
+        """Keep what a worker has told, and tell the others if it is news."""
+        key, _, value = note.decode("utf-8", "replace").partition("\0")
+        old = self.notes.get(key)
+        if old == value or (is_suggestion and old is not None):
+            return
+        self.notes[key] = value
         if len(self.notes) > MAX_NOTES:
             self.notes.pop(next(iter(self.notes)))
+        for generation in self.generations:
+            for record in generation.workers.values():
+                if record is not sender:
+                    with contextlib.suppress(OSError):
+                        record.control.send(worker_side.NOTE + note)
 
     def _kill_silent(self, generation: Generation, now: float) -> None:
         for record in generation.workers.values():

@@ -6,6 +6,7 @@ what is served.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -17,14 +18,14 @@ from collections.abc import Mapping
 
 from mailward.daemon.log import Log
 from mailward.daemon.memory import share_one_heap
-from mailward.daemon.program import Serving, WorkerTools
+from mailward.daemon.program import Serving
 
 HEARTBEAT_SECONDS = 1.0
 DRAIN_POLL_SECONDS = 0.05
 MAX_NOTE = 1024
 
 # Messages of the control socket (SOCK_SEQPACKET, so each arrives whole).
-READY, ALIVE, NOTE, DRAIN = b"ready", b"alive", b"note ", b"drain"
+READY, ALIVE, DRAIN, NOTE, SUGGESTION = b"ready", b"alive", b"drain", b"note ", b"suggestion "
 
 _PR_SET_PDEATHSIG = 1
 
@@ -34,20 +35,32 @@ class ControlNotes:
 
     def __init__(self, control: socket.socket, inherited: Mapping[str, str]) -> None:
         self._control = control
-        self._inherited = dict(inherited)
+        self._known = dict(inherited)
 
     def note(self, key: str, value: str) -> None:
-        """Send a note; dropped where the supervisor does not read, for a later one will say the same."""
-        message = NOTE + f"{key}\0{value}".encode()
-        if len(message) <= MAX_NOTE:
-            try:
-                self._control.send(message, socket.MSG_DONTWAIT)
-            except OSError:
-                return
+        """Tell the supervisor, which tells the others; dropped where it does not read, for a later note will say the same."""
+        self._known[key] = value
+        self._send(NOTE, key, value)
 
-    def inherited(self) -> Mapping[str, str]:
-        """Return what was known at the fork."""
-        return self._inherited
+    def suggest(self, key: str, value: str) -> None:
+        """Tell the supervisor, which forgets it where it knows better."""
+        self._known.setdefault(key, value)
+        self._send(SUGGESTION, key, value)
+
+    def known(self, key: str) -> str:
+        """Return what was known at the fork or has been heard since."""
+        return self._known.get(key, "")
+
+    def hear(self, message: bytes) -> None:
+        """Take a note that another worker has sent."""
+        key, _, value = message.removeprefix(NOTE).decode("utf-8", "replace").partition("\0")
+        self._known[key] = value
+
+    def _send(self, kind: bytes, key: str, value: str) -> None:
+        message = kind + f"{key}\0{value}".encode()
+        if len(message) <= MAX_NOTE:
+            with contextlib.suppress(OSError):
+                self._control.send(message, socket.MSG_DONTWAIT)
 
 
 def become_worker() -> None:
@@ -69,20 +82,27 @@ def become_worker() -> None:
 class Worker:
     """Serves, and obeys the supervisor."""
 
-    def __init__(self, serving: Serving, control: socket.socket, drain_seconds: float, log: Log) -> None:
+    def __init__(
+        self, serving: Serving, control: socket.socket, notes: ControlNotes, drain_seconds: float, log: Log
+    ) -> None:
         self._serving = serving
         self._control = control
+        self._notes = notes
         self._drain_seconds = drain_seconds
         self._log = log
+        self._last_alive = 0.0
 
     def obey(self) -> None:
         """Send signs of life until told to drain, or until the supervisor is gone; then leave. A thread's whole life."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             while True:
-                if selector.select(HEARTBEAT_SECONDS) and self._control.recv(64) in (DRAIN, b""):
+                message = self._control.recv(MAX_NOTE) if selector.select(HEARTBEAT_SECONDS) else ALIVE
+                if message in (DRAIN, b""):
                     break
-                self._send(ALIVE)
+                if message.startswith(NOTE):
+                    self._notes.hear(message)
+                self._send_alive()
         self._drain()
 
     def report_ready(self) -> None:
@@ -101,23 +121,33 @@ class Worker:
                 self._log.warning("drain-deadline", seconds=self._drain_seconds)
                 os._exit(0)
             time.sleep(DRAIN_POLL_SECONDS)
-            self._send(ALIVE)
+            self._send_alive()
         os._exit(0)
 
+    def _send_alive(self) -> None:
+        """Send a sign of life, once a second at the most."""
+        now = time.monotonic()
+        if now - self._last_alive >= HEARTBEAT_SECONDS / 2:
+            self._last_alive = now
+            self._send(ALIVE)
+
     def _send(self, message: bytes) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the supervisor is gone or busy: the next recv() or heartbeat tells
             self._control.send(message, socket.MSG_DONTWAIT)
-        except OSError:
-            return  # the supervisor is gone or busy: the next recv() or heartbeat tells
 
 
 def serve(
-    serving: Serving, listener: socket.socket, control: socket.socket, drain_seconds: float, tools: WorkerTools
+    serving: Serving,
+    listener: socket.socket,
+    control: socket.socket,
+    notes: ControlNotes,
+    drain_seconds: float,
+    log: Log,
 ) -> None:
     """Open, report ready and serve; returns only when serving ended by itself."""
     import threading  # here, so that nobody thinks the supervisor may start one
 
-    worker = Worker(serving, control, drain_seconds, tools.log)
+    worker = Worker(serving, control, notes, drain_seconds, log)
     serving.open(listener)
     threading.Thread(target=worker.obey, name="control", daemon=True).start()
     worker.report_ready()

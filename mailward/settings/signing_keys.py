@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailward.adapters.key_files import KeyFileError, check_access
-from mailward.model.domain import InvalidDomain
 from mailward.model.errors import ConfigError, Mistake
 from mailward.policy.signing import KeyRef, Rights, SigningPolicy, SigningTable
 from mailward.policy.signing_table import LineMistake, normalize_pattern, parse_logins, parse_signing_table
@@ -17,13 +16,12 @@ from mailward.settings.dkim_sign import Domain, Settings
 MAX_TABLE = 64 * 1024 * 1024
 
 
-def read_signing_policy(settings: Settings, config: str) -> SigningPolicy:
+def read_signing_policy(settings: Settings) -> SigningPolicy:
     """Return who may have what signed with which keys. Raises ConfigError with every mistake in every file."""
     mistakes: list[Mistake] = []
     keys: dict[str, tuple[KeyRef, ...]] = {}
-    for index, domain in enumerate(settings.dkim_sign.domain):
-        where = f"dkim-sign.domain[{index}]"
-        for pattern, refs in _configured(domain, config, where, mistakes).items():
+    for domain in settings.dkim_sign.domain:
+        for pattern, refs in _configured(domain).items():
             keys[pattern] = (*keys.get(pattern, ()), *refs)
     if settings.dkim_sign.table is not None:
         for pattern, refs in _read_table(settings.dkim_sign.table, mistakes).items():
@@ -34,13 +32,9 @@ def read_signing_policy(settings: Settings, config: str) -> SigningPolicy:
     return SigningPolicy(SigningTable(keys), tuple(settings.dkim_sign.networks), rights)
 
 
-def _configured(domain: Domain, config: str, where: str, mistakes: list[Mistake]) -> dict[str, tuple[KeyRef, ...]]:
-    """Return the patterns one `[[dkim-sign.domain]]` stands for."""
-    try:
-        name = normalize_pattern(domain.name)
-    except InvalidDomain as error:
-        mistakes.append(Mistake(config, f"{where}.name", f'expected a domain name or "*" ({error})'))
-        return {}
+def _configured(domain: Domain) -> dict[str, tuple[KeyRef, ...]]:
+    """Return the patterns one `[[dkim-sign.domain]]` stands for; its name has been checked with the settings."""
+    name = normalize_pattern(domain.name)
     own_name = name.lstrip(".*")
     refs = tuple(KeyRef(key.domain or own_name, key.selector, str(key.file)) for key in domain.keys)
     patterns = {name: refs}

@@ -83,7 +83,7 @@ PRELOADED_KEYS = 64  # read and proven before a generation serves; a hoster's ot
 def load(path: Path) -> Loaded:
     """Read and check everything a worker needs. Raises ConfigError with every mistake."""
     settings = structure(read_sections(path), Settings)
-    policy = read_signing_policy(settings, str(path))
+    policy = read_signing_policy(settings)
     keys = KeyCache(settings.dkim_sign.key_cache)
     warnings = _preload(policy.table, keys, str(path))
     if not policy.table.keys:

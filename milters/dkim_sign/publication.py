@@ -56,7 +56,13 @@ class PublicationWatch:
     def state_of(self, ref: KeyRef) -> Publication:
         """Return what is known of a key; at its first use, ask."""
         state = self._states.get(ref)
-        return self._first_use(ref) if state is None else state
+        if state is None:
+            return self._first_use(ref)
+        return self._told(ref) if state is Publication.UNKNOWN else state
+
+    def _told(self, ref: KeyRef) -> Publication:
+        """Return what another worker, now or before, has found out."""
+        return Publication(self._notes.known(_note_key(ref)) or Publication.UNKNOWN.value)
 
     def complain(self, domain: str) -> None:
         """Log that no key of `domain` is published, once in each interval."""
@@ -72,8 +78,7 @@ class PublicationWatch:
         with turn:
             state = self._states.get(ref)
             if state is None:
-                inherited = self._notes.inherited().get(_note_key(ref), Publication.UNKNOWN.value)
-                state = Publication(inherited)
+                state = self._told(ref)
                 if time.monotonic() >= self._dns_away_until:
                     state = self._ask(ref, state)
                 self._remember(ref, state)
@@ -107,7 +112,8 @@ class PublicationWatch:
             while len(self._states) >= self._size and ref not in self._states:
                 self._states.pop(next(iter(self._states)))
             self._states[ref] = state
-        self._notes.note(_note_key(ref), state.value)
+        tell = self._notes.suggest if state is Publication.UNKNOWN else self._notes.note
+        tell(_note_key(ref), state.value)
 
     def _watch(self) -> None:
         while True:

@@ -47,7 +47,7 @@ class Signer:
         return structure(read_sections(self.config), Settings)
 
     def policy(self, text: str) -> SigningPolicy:
-        return read_signing_policy(self.settings(text), str(self.config))
+        return read_signing_policy(self.settings(text))
 
     def mistakes(self, text: str) -> list[str]:
         """Return all that is wrong, each as `file: key: expected` with the file's name alone."""

@@ -46,7 +46,7 @@ def test_a_killed_worker_is_replaced_and_its_mail_is_signed_by_others(start_sign
     metrics = signer.metrics()
     assert metrics['worker_restarts_total{reason="died"}'] == 1
     assert metrics['messages_total{verdict="signed"}'] >= tally.signed
-    assert metrics["sessions"] == 0
+    wait_until(lambda: signer.metrics()["sessions"] == 0, "the sessions to end")
 
 
 def test_a_stopped_worker_is_killed_and_replaced(start_signer: Start) -> None:
@@ -84,6 +84,7 @@ def test_reload_brings_the_new_configuration(start_signer: Start, folder: Path) 
     signer.configure(folder, 'expire = "1h"')
     signer.signal(signal.SIGHUP)
     wait_until(lambda: bool(signer.log_lines("reloaded")), "the reload")
+    wait_until(lambda: signer.metrics()["generations_draining"] == 0, "the old workers to leave")
     assert all(b" x=" in value for value in signer.sign())
 
 
