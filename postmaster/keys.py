@@ -14,12 +14,13 @@ from mailward.adapters.key_writer import KeyExists, write_key
 from mailward.adapters.resolver import Resolver
 from mailward.auth.dkim import find_publication
 from mailward.auth.keys import PrivateKey, generate_ed25519, generate_rsa
-from mailward.daemon.config import DEFAULT_PATH, nameserver, read_sections, structure
 from mailward.model.domain import InvalidDomain, normalize
 from mailward.model.results import Publication
 from mailward.policy.signing import KeyRef
 from mailward.settings.dkim_sign import Settings
+from mailward.settings.load import DEFAULT_PATH, read_sections, structure
 from mailward.settings.signing_keys import read_signing_policy
+from mailward.settings.values import nameserver
 
 DEFAULT_KEYS = Path("/etc/mailward/keys")
 MAX_STRING = 255  # octets in one string of a TXT record (RFC 1035 3.3.14)

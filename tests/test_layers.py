@@ -24,9 +24,8 @@ MAY_IMPORT = {
         "mailward.auth",
         "mailward.policy",
         "mailward.adapters.key_files",
-        "mailward.daemon.config",
     ),
-    "mailward.daemon": ("mailward", "mailward.model", "mailward.daemon", "mailward.settings.common"),
+    "mailward.daemon": ("mailward", "mailward.model", "mailward.daemon", "mailward.settings"),
     "milters.dkim_sign": ("mailward", "milters.dkim_sign"),
     "postmaster": ("mailward", "postmaster"),
 }
@@ -41,8 +40,8 @@ HOME_OF_LIBRARY = {
     "dns": ("mailward.adapters.resolver",),
     "cryptography": ("mailward.auth.keys",),
     "structlog": ("mailward.daemon.log",),
-    "cattrs": ("mailward.daemon.config",),
-    "attrs": ("mailward.daemon.config", "mailward.settings"),
+    "cattrs": ("mailward.settings.load",),
+    "attrs": ("mailward.settings",),
     "attr": (),
     "prometheus_client": (
         "mailward.daemon.metrics",

@@ -15,7 +15,6 @@ import click
 
 import mailward
 from mailward.daemon import log as logging
-from mailward.daemon.config import DEFAULT_PATH
 from mailward.daemon.listener import Listener, bind, take_inherited
 from mailward.daemon.metrics import Metrics, check_specs
 from mailward.daemon.pages import Pages
@@ -23,6 +22,7 @@ from mailward.daemon.program import Loaded, Program
 from mailward.daemon.status import StatusServer
 from mailward.daemon.supervisor import Supervisor
 from mailward.model.errors import ConfigError, Mistake
+from mailward.settings.load import DEFAULT_PATH
 
 EX_CONFIG = 78
 

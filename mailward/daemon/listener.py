@@ -13,8 +13,8 @@ import os
 import socket
 import stat
 
-from mailward.daemon.config import SocketAddress
 from mailward.model.errors import ConfigError, Mistake
+from mailward.settings.values import SocketAddress
 
 BACKLOG = 1024  # connections that wait while all workers are busy or are being replaced
 _FIRST_SYSTEMD_DESCRIPTOR = 3  # sd_listen_fds(3)

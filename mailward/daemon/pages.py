@@ -15,10 +15,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 import mailward
+from mailward.daemon.generation import Generation
 from mailward.daemon.metrics import Metrics
 from mailward.daemon.program import Program
 from mailward.daemon.status import Response
-from mailward.daemon.supervisor import Generation, Supervisor
+from mailward.daemon.supervisor import Supervisor
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1b1f24;background:#fff}"

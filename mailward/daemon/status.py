@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from mailward.daemon.config import Port
 from mailward.model.errors import ConfigError, Mistake
+from mailward.settings.values import Port
 
 MAX_REQUEST = 8 * 1024  # a scrape's request has 300 octets
 MAX_CLIENTS = 64

@@ -18,11 +18,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 
 from mailward.daemon import worker as worker_side
+from mailward.daemon.generation import Generation, Phase, Tally, WorkerRecord
 from mailward.daemon.listener import Listener
 from mailward.daemon.log import Log
 from mailward.daemon.memory import release_library_pages
@@ -39,58 +38,6 @@ HEALTHY_SECONDS = 10.0  # a worker that lived this long died of something new
 MAX_BACKOFF_SECONDS = 30.0
 MAX_NOTES = 50_000
 MAX_START_FAILURES = 5
-
-
-class Phase(Enum):
-    """Where a generation is in its life."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    DRAINING = "draining"
-
-
-@dataclass(slots=True)
-class WorkerRecord:
-    """What the supervisor knows of one worker; times are monotonic seconds."""
-
-    pid: int
-    row: int
-    control: socket.socket
-    started: float
-    last_heard: float
-    is_ready: bool = False
-    is_silent: bool = False
-
-
-@dataclass(slots=True)
-class Generation:
-    """One reading of the configuration and its workers; `missing` counts those to be forked at `fork_at`."""
-
-    number: int
-    loaded: Loaded
-    wanted: int
-    started: float
-    phase: Phase = Phase.STARTING
-    workers: dict[int, WorkerRecord] = field(default_factory=dict)
-    failures: int = 0
-    fork_at: float = 0.0
-    drain_deadline: float = 0.0
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether every worker serves."""
-        ready = [record for record in self.workers.values() if record.is_ready]
-        return len(ready) >= self.wanted
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the supervisor itself counts, for its metrics."""
-
-    died: int = 0
-    silent: int = 0
-    reloads: int = 0
-    failed_reloads: int = 0
 
 
 class Supervisor:

@@ -15,14 +15,15 @@ import ctypes
 import itertools
 import os
 import socket
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import milter
 
+from mailward.milter.program import TOO_LARGE, TOO_MANY, MessageFilter, MilterProgram, Wants
+from mailward.milter.takeover import Takeover
 from mailward.model.message import Envelope, HeaderField, Transaction
 from mailward.model.verdict import Action, Edit, InsertField, Verdict
 
@@ -31,8 +32,6 @@ from mailward.model.verdict import Action, Edit, InsertField, Verdict
 MAX_PACKET = 256 * 1024
 MAX_HEADER_FIELDS = 20_000  # Postfix keeps a header under header_size_limit a field, but sets no number of fields
 MAX_HEADER_OCTETS = 16 * 1024 * 1024
-TOO_LARGE = "header-too-large"  # what `failure` is told besides the names of callbacks
-TOO_MANY = "too-many-sessions"
 SESSION_SECONDS = 7200  # libmilter gives up on a silent MTA after this; Postfix's own time-outs are shorter
 
 _ACTION = {
@@ -42,42 +41,6 @@ _ACTION = {
     Action.HOLD: milter.ACCEPT,
     Action.DISCARD: milter.DISCARD,
 }
-
-
-class MessageFilter(Protocol):
-    """The way of one message through a program; made anew for each message."""
-
-    def end_of_header(self) -> Verdict | None:
-        """Decide on envelope and header; None where the body is needed."""
-
-    def body(self, chunk: bytes) -> None:
-        """Take the next octets of the body."""
-
-    def end_of_message(self) -> Verdict:
-        """Decide; the verdict may hold edits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wants:
-    """What a program needs of the protocol; everything else is negotiated away."""
-
-    helo: bool = False
-    recipients: bool = False
-    connect_macros: tuple[str, ...] = ()
-    mail_macros: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class MilterProgram:
-    """A milter: how a message's filter is made, what happens to a message our own bug hit, and who is told."""
-
-    name: str
-    wants: Wants
-    start: Callable[[Transaction], MessageFilter]
-    failure: Callable[[Transaction, str], Verdict]  # the transaction; TOO_LARGE, TOO_MANY, or the callback that raised
-    on_exception: Callable[[Transaction | None, str], None]  # called inside the except clause: has sys.exception()
-    on_session: Callable[[int], None]  # +1 when one opens, -1 when it closes
-    max_sessions: int
 
 
 @dataclass(slots=True)
@@ -113,54 +76,29 @@ class MilterServing:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._process = ""
-        self._listening_descriptor = -1
-        self._address: object = None
-        self._dummy: socket.socket | None = None
+        self._takeover: Takeover | None = None
 
     # ---- the Serving ----
 
     def open(self, listener: socket.socket) -> None:
-        """Register with libmilter and put `listener` in the place of the socket libmilter opens.
-
-        libmilter knows no way to take a socket over, and removes the path of its own one when it ends. So it opens a socket
-        nobody will ever connect to, under a private name, and the descriptor is redirected (dup2) to the real listener.
-        """
+        """Register with libmilter and take `listener` over."""
         self._process = f"{os.getpid():x}"
-        self._address = _local_end(listener)
-        family, path = listener.family, ""
-        if family == socket.AF_UNIX:
-            path = os.path.join(tempfile.mkdtemp(prefix="mailward-"), "unused.sock")
-            milter.setconn(f"unix:{path}")
-        else:
-            milter.setconn("inet6:0@::1" if family == socket.AF_INET6 else "inet:0@127.0.0.1")
         self._register()
-        before = _open_sockets()
-        milter.opensocket(False)
-        (self._listening_descriptor,) = _open_sockets() - before
-        if path:
-            os.unlink(path)
-            os.rmdir(os.path.dirname(path))
-        os.dup2(listener.fileno(), self._listening_descriptor)
-        listener.close()
-        self._dummy = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        if family != socket.AF_UNIX:
-            self._dummy.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        else:
-            self._dummy.bind("")  # an abstract name the kernel chooses
-        self._dummy.listen(1)
+        self._takeover = Takeover(listener, _open_at)
 
     def run(self) -> None:
         """Serve until libmilter ends, which it does when something stops it behind our back."""
         milter.main()
 
     def stop_accepting(self) -> None:
-        """Redirect libmilter's listening descriptor to a socket nobody connects to; the sessions there are go on."""
-        assert self._dummy is not None
-        os.dup2(self._dummy.fileno(), self._listening_descriptor)
+        """Accept nothing more; the sessions there are go on."""
+        assert self._takeover is not None
+        self._takeover.stop_accepting()
 
     def is_idle(self) -> bool:
         """Say whether no connection of the MTA's is left, those included whose first callback is still to come."""
-        return not any(_is_connection(descriptor, self._address) for descriptor in _open_sockets())
+        assert self._takeover is not None
+        return not self._takeover.has_connections()
 
     # ---- libmilter ----
 
@@ -320,6 +258,12 @@ class MilterServing:
         return _reply(context, verdict)
 
 
+def _open_at(address: str) -> None:
+    """Have libmilter listen at an address of its own notation."""
+    milter.setconn(address)
+    milter.opensocket(False)
+
+
 def _protocol(wants: Wants) -> tuple[int, list[tuple[int, str]]]:
     """Return the protocol flags and the macro lists (stage, names) for what a program wants."""
     steps = milter.P_NOUNKNOWN | milter.P_NODATA | milter.P_HDR_LEADSPC
@@ -356,30 +300,3 @@ def _reply(context: Any, verdict: Verdict) -> int:
         text = "".join(c for c in verdict.reply.text if c.isprintable() and c.isascii()).replace("%", "%%")[:900]
         context.setreply(str(verdict.reply.code), verdict.reply.enhanced_code, text)
     return int(_ACTION[verdict.action])
-
-
-def _open_sockets() -> set[int]:
-    """Return this process's socket descriptors."""
-    found = set()
-    for entry in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink(f"/proc/self/fd/{entry}").startswith("socket:"):
-                found.add(int(entry))
-        except OSError:
-            continue  # the descriptor the listing itself used
-    return found
-
-
-def _local_end(bound: socket.socket) -> object:
-    """Return what tells a connection accepted from `bound` from every other socket: path or port."""
-    name = bound.getsockname()
-    return name[1] if isinstance(name, tuple) else name
-
-
-def _is_connection(descriptor: int, address: object) -> bool:
-    """Say whether the descriptor is a connection accepted at `address`, and no listener."""
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            return _local_end(copy) == address and not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    except OSError:
-        return False  # closed meanwhile

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from mailward.daemon.config import Duration, FileMode, Port, SocketAddress, nameserver
+from mailward.settings.values import Duration, FileMode, Port, SocketAddress, nameserver
 
 MAX_WORKERS = 64
 

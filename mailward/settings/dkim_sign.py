@@ -14,10 +14,10 @@ from mailward.adapters.key_files import KeyFileError, check_access
 from mailward.auth.body_hash import Canonicalization
 from mailward.auth.dkim import Canonicalizations
 from mailward.auth.dkim_sign import NEVER_SIGNED, SigningRules
-from mailward.daemon.config import DomainName, Duration, NetworkList, Port, SocketAddress
 from mailward.model.domain import InvalidDomain
 from mailward.policy.signing_table import normalize_pattern
 from mailward.settings.common import Dns, Service, at_least, one_of, own_name
+from mailward.settings.values import DomainName, Duration, NetworkList, Port, SocketAddress
 
 _FORMS = tuple(f"{header.value}/{body.value}" for header in Canonicalization for body in Canonicalization)
 

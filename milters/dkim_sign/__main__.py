@@ -64,16 +64,18 @@ from mailward.adapters.key_files import KeyCache, KeyFileError
 from mailward.adapters.resolver import Resolver
 from mailward.auth.keys import RECOMMENDED_RSA_BITS, Algorithm
 from mailward.daemon import cli
-from mailward.daemon.config import nameserver, read_sections, structure
 from mailward.daemon.log import Log
 from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
-from mailward.milter.adapter import TOO_LARGE, TOO_MANY, MilterProgram, MilterServing, Wants
+from mailward.milter.adapter import MilterServing
+from mailward.milter.program import TOO_LARGE, TOO_MANY, MilterProgram, Wants
 from mailward.model.errors import ConfigError, Mistake
 from mailward.model.message import Transaction
 from mailward.model.verdict import Action, Reply, Verdict
 from mailward.policy.signing import KeyRef, SigningPolicy, SigningTable
 from mailward.settings.dkim_sign import Settings
+from mailward.settings.load import read_sections, structure
 from mailward.settings.signing_keys import read_signing_policy
+from mailward.settings.values import nameserver
 from milters.dkim_sign.filter import HEADER_TOO_LARGE, METRICS, OWN_BUG, TOO_MANY_SESSIONS, Signer, SignMessage
 from milters.dkim_sign.publication import PublicationWatch, collect_key_states
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from mailward.daemon.config import SocketAddress
 from mailward.daemon.listener import BACKLOG, Listener, bind
 from mailward.model.errors import ConfigError
+from mailward.settings.values import SocketAddress
 from tests.support.processes import answers_on, answers_on_socket, free_port, open_folder
 
-LONGEST_PATH = 100  # what mailward.daemon.config allows
+LONGEST_PATH = 100  # what mailward.settings.load allows
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailward.daemon.config import Port
 from mailward.daemon.status import CLIENT_SECONDS, MAX_CLIENTS, MAX_REQUEST, Response, StatusServer
 from mailward.model.errors import ConfigError
+from mailward.settings.values import Port
 from tests.support.processes import free_port
 
 DEADLINE_SECONDS = 20.0  # far more than loopback needs

@@ -9,7 +9,8 @@ import json
 import socket
 import sys
 
-from mailward.milter.adapter import MilterProgram, MilterServing, Wants
+from mailward.milter.adapter import MilterServing
+from mailward.milter.program import MilterProgram, Wants
 from mailward.model.message import Transaction
 from mailward.model.verdict import Action, DeleteField, InsertField, Reply, Verdict
 

@@ -12,17 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailward.daemon.config import (
-    DomainName,
-    Duration,
-    FileMode,
-    NetworkList,
-    Port,
-    SocketAddress,
-    read_sections,
-    structure,
-)
 from mailward.model.errors import ConfigError
+from mailward.settings.load import read_sections, structure
+from mailward.settings.values import DomainName, Duration, FileMode, NetworkList, Port, SocketAddress
 
 
 def even(_instance: object, _attribute: object, value: int) -> None:

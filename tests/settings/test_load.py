@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
-from mailward.daemon import config
-from mailward.daemon.config import read_sections, structure
 from mailward.model.errors import ConfigError, Mistake
+from mailward.settings import load as config
+from mailward.settings.load import read_sections, structure
 
 
 @attrs.frozen

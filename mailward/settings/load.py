@@ -1,13 +1,12 @@
 """Reading mailward.toml and conf.d: every mistake found in one go, each with its file, its key and what was expected.
 
-A table is an attrs class in mailward.settings whose attributes are the keys; a type here says what a value may look like.
+A table is an attrs class in mailward.settings whose attributes are the keys; their types, in mailward.settings.values, say
+what a value may look like.
 """
 
 from __future__ import annotations
 
 import difflib
-import ipaddress
-import re
 import tomllib
 import types
 import typing
@@ -18,53 +17,13 @@ from typing import Any, TypeVar
 import attrs
 import cattrs
 
-from mailward.model.domain import InvalidDomain, normalize
 from mailward.model.errors import ConfigError, Mistake
+from mailward.settings.values import READERS
 
 DEFAULT_PATH = Path("/etc/mailward/mailward.toml")
 MAX_FILE = 4 * 1024 * 1024  # a configuration that is larger is some other file
 
 T = TypeVar("T")
-
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|w)")
-_BRACKETED_PORT = re.compile(r"\[([^\[\]]*)\](?::([0-9]{1,5}))?")
-_PLAIN_PORT = re.compile(r"([^:\[\]]*):([0-9]{1,5})")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-
-
-class Duration(float):
-    """Seconds, written as a number and a unit: `2s`, `500ms`, `1.5h`, `36d`."""
-
-
-class Port(typing.NamedTuple):
-    """A host (an IP address) and a port, written `127.0.0.1:53` or `[::1]:53`."""
-
-    host: str
-    port: int
-
-
-class SocketAddress(typing.NamedTuple):
-    """Where a daemon listens: `unix:/path`, `inet:127.0.0.1:8891`; `path` is empty for inet."""
-
-    path: str
-    host: str
-    port: int
-
-
-class NetworkList(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
-    """Networks, written `192.0.2.0/24` or `2001:db8::1`; never the whole Internet."""
-
-    __slots__ = ()
-
-
-class DomainName(str):
-    """A domain name in normalized A-labels."""
-
-    __slots__ = ()
-
-
-class FileMode(int):
-    """Permission bits, written in octal as a string: `"0660"`."""
 
 
 class Sections:
@@ -234,121 +193,12 @@ def _shown(value: object) -> str:
 
 
 def _converter() -> cattrs.Converter:
-    """Make a converter that never guesses: no "3" for 3, no "no" for true."""
+    """Make a converter that reads values as mailward.settings.values says."""
     converter = cattrs.Converter()
-    hooks: dict[Any, Callable[[Any], object]] = {
-        str: _text,
-        bool: _boolean,
-        int: _whole_number,
-        Duration: _duration,
-        Port: _port,
-        SocketAddress: _socket_address,
-        NetworkList: _networks,
-        DomainName: _domain_name,
-        FileMode: _file_mode,
-        Path: lambda value: Path(_text(value)),
-    }
-    for kind, hook in hooks.items():
-        converter.register_structure_hook(kind, _ignoring_type(hook))
+    for kind, read in READERS.items():
+        converter.register_structure_hook(kind, _ignoring_type(read))
     return converter
 
 
-def _ignoring_type(hook: Callable[[Any], object]) -> Callable[[Any, Any], object]:
-    return lambda value, _type: hook(value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected a string")
-    if not value.isprintable():
-        raise ValueError("expected a string without control characters")
-    return value
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("expected true or false")
-    return value
-
-
-def _whole_number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError("expected a whole number")
-    return value
-
-
-def _duration(value: object) -> Duration:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('expected a duration with its unit, such as "500ms", "2s", "5m", "1h" or "36d"')
-    return Duration(float(match.group(1)) * _SECONDS[match.group(2)])
-
-
-def _port(value: object, default_port: int = 0) -> Port:
-    expected = 'expected an IP address and a port, such as "127.0.0.1:9461" or "[::1]:9461"'
-    host, port = _split_port(_text(value), default_port)
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError(expected) from None
-    if not 0 < port < 65536:
-        raise ValueError(expected)
-    return Port(host, port)
-
-
-def nameserver(value: str) -> Port:
-    """Read a nameserver's address, whose port is 53 unless it says otherwise. Raises ValueError."""
-    return _port(value, default_port=53)
-
-
-def _split_port(text: str, default_port: int) -> tuple[str, int]:
-    match = _BRACKETED_PORT.fullmatch(text) or _PLAIN_PORT.fullmatch(text)
-    if match is None:
-        return text, default_port
-    return match.group(1), int(match.group(2) or default_port)
-
-
-def _socket_address(value: object) -> SocketAddress:
-    text = _text(value)
-    kind, _, rest = text.partition(":")
-    if kind == "unix" and rest.startswith("/"):
-        if len(rest.encode()) > 100:  # sun_path has 108 octets, and a temporary name is made of the path
-            raise ValueError("expected a UNIX socket's path of at most 100 octets")
-        return SocketAddress(rest, "", 0)
-    if kind == "inet":
-        try:
-            return SocketAddress("", *_port(rest))
-        except ValueError:
-            pass
-    raise ValueError('expected "unix:/absolute/path" or "inet:ADDRESS:PORT"')
-
-
-def _networks(value: object) -> NetworkList:
-    if not isinstance(value, list):
-        raise ValueError("expected a list of networks")
-    networks = []
-    for item in value:
-        try:
-            network = ipaddress.ip_network(_text(item))
-        except ValueError as error:
-            raise ValueError(f'expected networks such as "192.0.2.0/24" or "2001:db8::/32" ({error})') from None
-        if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
-            raise ValueError("expected IPv4 networks in their own form: a client's mapped address is compared as IPv4")
-        if network.prefixlen == 0:
-            raise ValueError("expected networks that are yours: this one is the whole Internet")
-        networks.append(network)
-    return NetworkList(networks)
-
-
-def _domain_name(value: object) -> DomainName:
-    try:
-        return DomainName(normalize(_text(value)))
-    except InvalidDomain as error:
-        raise ValueError(f"expected a domain name ({error})") from None
-
-
-def _file_mode(value: object) -> FileMode:
-    text = _text(value)
-    if not re.fullmatch("0?[0-7]{3}", text):
-        raise ValueError('expected permissions in octal, such as "0660"')
-    return FileMode(int(text, 8))
+def _ignoring_type(read: Callable[[object], object]) -> Callable[[object, object], object]:
+    return lambda value, _type: read(value)

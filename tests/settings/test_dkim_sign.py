@@ -10,12 +10,13 @@ import pytest
 
 from mailward.auth.dkim_sign import SigningRules
 from mailward.auth.keys import generate_ed25519
-from mailward.daemon.config import Port, SocketAddress, read_sections, structure
 from mailward.model.errors import ConfigError
 from mailward.policy.signing import KeyRef, SigningPolicy
 from mailward.settings.common import MAX_WORKERS
 from mailward.settings.dkim_sign import Settings
+from mailward.settings.load import read_sections, structure
 from mailward.settings.signing_keys import read_signing_policy
+from mailward.settings.values import Port, SocketAddress
 
 PEM = generate_ed25519().to_pem()
 

@@ -1,0 +1,79 @@
+"""How a worker takes an inherited listening socket over from under libmilter, and lets it go again.
+
+libmilter knows no way to be given a socket, and removes the path of its own one when it ends. So it opens a socket nobody
+will ever connect to, under a private name, and that descriptor is redirected (dup2) to the real listener; to drain, it is
+redirected to a socket nobody connects to, and the sessions there are go on. Nothing here knows the milter protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+
+
+class Takeover:
+    """A listener in libmilter's hands."""
+
+    def __init__(self, listener: socket.socket, open_at: Callable[[str], None]) -> None:
+        """Have libmilter open a socket of the listener's family with `open_at`, and put `listener` in its place."""
+        self._address = _local_end(listener)
+        before = _open_sockets()
+        folder = tempfile.mkdtemp(prefix="mailward-")
+        path = os.path.join(folder, "unused.sock")
+        open_at(_UNUSED_ADDRESS.get(listener.family, f"unix:{path}"))
+        (self._descriptor,) = _open_sockets() - before
+        if os.path.exists(path):
+            os.unlink(path)
+        os.rmdir(folder)
+        os.dup2(listener.fileno(), self._descriptor)
+        self._dummy = _dummy_listener(listener.family)
+        listener.close()
+
+    def stop_accepting(self) -> None:
+        """Redirect libmilter's descriptor to a socket nobody connects to."""
+        os.dup2(self._dummy.fileno(), self._descriptor)
+
+    def has_connections(self) -> bool:
+        """Say whether a connection that was accepted here is open."""
+        return any(_is_connection(descriptor, self._address) for descriptor in _open_sockets())
+
+
+_UNUSED_ADDRESS = {socket.AF_INET: "inet:0@127.0.0.1", socket.AF_INET6: "inet6:0@::1"}
+_DUMMY_ADDRESS = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}
+
+
+def _dummy_listener(family: int) -> socket.socket:
+    """Return a listening socket with a name the kernel chose: nobody knows it."""
+    dummy = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    dummy.bind(_DUMMY_ADDRESS.get(socket.AddressFamily(family), ""))
+    dummy.listen(1)
+    return dummy
+
+
+def _open_sockets() -> set[int]:
+    """Return this process's socket descriptors."""
+    found = set()
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{entry}").startswith("socket:"):
+                found.add(int(entry))
+        except OSError:
+            continue  # the descriptor the listing itself used
+    return found
+
+
+def _local_end(bound: socket.socket) -> object:
+    """Return what tells a connection accepted from `bound` from every other socket: path or port."""
+    name = bound.getsockname()
+    return name[1] if isinstance(name, tuple) else name
+
+
+def _is_connection(descriptor: int, address: object) -> bool:
+    """Say whether the descriptor is a connection accepted at `address`, and no listener."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            return _local_end(copy) == address and not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:
+        return False  # closed meanwhile
