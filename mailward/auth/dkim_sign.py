@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mailward.auth.body_hash import CRLF
+from mailward.auth.body_hash import Canonicalization
 from mailward.auth.dkim import Canonicalizations, canonical_field
 from mailward.auth.keys import PrivateKey
 from mailward.model.message import HeaderField, by_name, pick_bottom_up
@@ -116,12 +116,15 @@ class SignedHeader:
 
         The field's value begins with its space and has no line longer than 78 octets, whatever the names' lengths allow.
         """
-        unsigned = self._unsigned_value(key, body_digest, now)
-        signature_field = HeaderField(b"DKIM-Signature", unsigned.encode("ascii"))
+        unsigned = self._unsigned_value(key, body_digest, now).encode("ascii")
+        if self._rules.canonicalizations.header is Canonicalization.RELAXED:
+            canonical = b"dkim-signature:" + b" ".join(unsigned.split())  # our own folds hold no surprises
+        else:
+            canonical = b"DKIM-Signature:" + unsigned
         signed = self._hash.copy()
-        signed.update(canonical_field(signature_field, self._rules.canonicalizations.header).removesuffix(CRLF))
-        signature = base64.b64encode(key.private_key.sign(signed.digest())).decode("ascii")
-        return HeaderField(b"DKIM-Signature", (unsigned + _fold_base64(signature, first=_LINE - 3)).encode("ascii"))
+        signed.update(canonical)
+        signature = base64.b64encode(key.private_key.sign(signed.digest()))
+        return HeaderField(b"DKIM-Signature", unsigned + _fold_base64(signature, first=_LINE - 3))
 
     def _unsigned_value(self, key: SigningKey, body_digest: bytes, now: int) -> str:
         rules = self._rules
@@ -149,6 +152,6 @@ def _fold_names(names: tuple[bytes, ...]) -> str:
     return _FOLD.join([*lines, line])
 
 
-def _fold_base64(text: str, first: int) -> str:
+def _fold_base64(text: bytes, first: int) -> bytes:
     """Cut `text` into lines, the first of `first` characters."""
-    return _FOLD.join([text[:first], *(text[at : at + _LINE] for at in range(first, len(text), _LINE))])
+    return _FOLD.encode().join([text[:first], *[text[at : at + _LINE] for at in range(first, len(text), _LINE)]])
