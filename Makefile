@@ -1,5 +1,5 @@
 # Each target installs what it needs, from nothing but Python 3.11 or newer, make, and the package registries.
-# Debian's packages need root; without it a target says what to install.
+# Only lint runs without root; it says which of Debian's packages are missing.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,14 +12,13 @@ BENCH_PACKAGES := opendkim rspamd dkimpy-milter openssl
 DEBIAN_PYTHON_PACKAGES := python3-milter python3-dkim python3-dnspython python3-cryptography python3-click \
 	python3-prometheus-client python3-structlog python3-attr python3-cattr python3-pytest python3-hypothesis python3-nacl
 
-.PHONY: demo test lint types bench test-debian clean
+.PHONY: demo test lint bench test-debian clean mail-packages root
+.NOTPARALLEL:
 
-demo: $(VENV)/test
-	@tools/need $(MAIL_PACKAGES)
+demo: mail-packages $(VENV)/test
 	@KEEP=$(KEEP) $(BIN)/python -m tests.mail.demo
 
-test: $(VENV)/test
-	@tools/need $(MAIL_PACKAGES)
+test: mail-packages $(VENV)/test
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/lint
@@ -27,21 +26,28 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/test
-	@tools/need $(MAIL_PACKAGES) $(BENCH_PACKAGES)
+bench: mail-packages $(VENV)/test
+	@tools/need $(BENCH_PACKAGES)
 	$(BIN)/python -m bench.run
 
 # The same tests with Debian's own Python and its versions of every library.
-test-debian:
+test-debian: root
 	@tools/need $(MAIL_PACKAGES) $(DEBIAN_PYTHON_PACKAGES)
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider
 
-$(VENV)/pip: pyproject.toml tools/need tools/venv
-	@tools/need $(BUILD_PACKAGES)
+root:
+	@[ "$$(id -u)" -eq 0 ] || { echo "run this as root: it starts real mail servers, and their ports belong to root" >&2; exit 1; }
+
+# In one go with what $(VENV) will need.
+mail-packages: root
+	@tools/need $(MAIL_PACKAGES) $(if $(wildcard $(VENV)/pip),,$(BUILD_PACKAGES) $$(tools/venv --lacks $(PYTHON)))
+
+$(VENV)/pip: tools/venv
+	@tools/need $(BUILD_PACKAGES) $$(tools/venv --lacks $(PYTHON))
 	@tools/venv $(PYTHON) $(VENV)
 	@touch $@
 
-$(VENV)/test: $(VENV)/pip
+$(VENV)/test: $(VENV)/pip pyproject.toml
 	$(BIN)/pip install -qq --editable '.[test]'
 	@touch $@
 
@@ -50,4 +56,5 @@ $(VENV)/lint: $(VENV)/test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -7,9 +7,8 @@ be read is a fault with a name, not a guess. Linear in the field's length; comme
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -32,7 +31,7 @@ _ADDRESS = rf"{_WORD}(?:\.{_WORD})*+@([A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+)"
 _PLAIN = re.compile(
     rf'[ \t]*+(?:(?:(?:{_WORD}|[ \t.]++)*+|"[^"\\\r\n]*+"[ \t]*+)<{_ADDRESS}>|{_ADDRESS})[ \t]*+'.encode(), re.DOTALL
 )
-_BRACKETED = re.compile(r"<[^<>@\s]*@([^<>@\s]+)>")
+_AFTER_AT = re.compile(r"@\s*([^\s<>()\[\],;:\"@\\]*)")
 _COMMENT_STEP = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 
 
@@ -49,8 +48,9 @@ class FromFault(Enum):
 class Authors:
     """The distinct author domains in the order they stand (normalized A-labels), and the fault of the From field if any.
 
-    With SEVERAL_FIELDS they are those of all the fields that could be read. With MALFORMED they are what stands in angle
-    brackets: enough to choose the key a domain's own user signs with, never enough to judge a stranger's mail by.
+    With SEVERAL_FIELDS they are those of all the fields that could be read. With MALFORMED they are all that any reader could
+    take for an author's domain, whatever stands behind an `@`: enough to ask whether a login may speak for each of them, never
+    enough to judge a stranger's mail by.
     """
 
     domains: tuple[str, ...]
@@ -79,7 +79,7 @@ def author_domains(header: Iterable[HeaderField]) -> Authors:
             domains.update(dict.fromkeys(address_domains(raw_value)))
         except ValueError:
             fault = fault or FromFault.MALFORMED
-            domains.update(dict.fromkeys(_bracketed_domains(raw_value)))
+            domains.update(dict.fromkeys(_conceivable_domains(raw_value)))
     if not domains and fault is None:
         fault = FromFault.NO_DOMAIN
     return Authors(tuple(domains), fault)
@@ -115,11 +115,14 @@ def _domain(text: str) -> str:
         raise _Malformed(str(error)) from None
 
 
-def _bracketed_domains(raw_value: bytes) -> Iterator[str]:
-    """Yield the domains of what looks like an angle address in a field that is none (`Doe, Inc. <j@example.com>`)."""
-    for match in _BRACKETED.finditer(raw_value[:MAX_FROM].decode("utf-8", "replace")):
-        with contextlib.suppress(InvalidDomain):
-            yield normalize(match.group(1))
+def _conceivable_domains(raw_value: bytes) -> list[str]:
+    """Return every domain in a field that is no address list (`Doe, Inc. <j@example.com>`); none if one is no domain name."""
+    if len(raw_value) > MAX_FROM:
+        return []
+    try:
+        return [normalize(match.group(1)) for match in _AFTER_AT.finditer(raw_value.decode("utf-8", "replace"))]
+    except InvalidDomain:
+        return []
 
 
 def _tokens(text: str) -> list[_Token]:

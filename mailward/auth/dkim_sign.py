@@ -16,7 +16,11 @@ from mailward.auth.dkim import Canonicalizations, canonical_field
 from mailward.auth.keys import PrivateKey
 from mailward.model.message import HeaderField, by_name, pick_bottom_up
 
-MAX_H_ITEMS = 1000  # a message may have thousands of Cc fields; an h= of more items than this serves no verifier
+MAX_ALWAYS_ITEMS = 4000  # of the names that must be covered in full; with more of them the message cannot be signed
+MAX_OTHER_ITEMS = 1000  # of all the others; what is beyond stays unsigned
+MAX_FAMILY_NAME = 60  # octets of a name that only a family covers: its author chose it, and h= has lines of 78
+
+MAX_CACHED_NAMES = 64  # so that the cache of h= lists has at most 2 MB whatever strangers send
 
 _FOLD = "\r\n\t"
 _LINE = 72  # where folded lines of our field end; RFC 5322 2.1.1 recommends at most 78
@@ -52,6 +56,10 @@ SIGNED_FIELDS = {
 NEVER_SIGNED = ("received", "return-path", "authentication-results", "arc-", "dkim-signature")
 
 
+class TooManyFields(ValueError):
+    """The header has so many fields of the names to be oversigned that no h= can cover them."""
+
+
 @dataclass(frozen=True, slots=True)
 class SigningKey:
     """A key with the two names under which verifiers find its public half."""
@@ -73,42 +81,56 @@ class SigningRules:
     oversigned_if_present: tuple[str, ...] = tuple(name for name, how in SIGNED_FIELDS.items() if how == "present")
     signed: tuple[str, ...] = tuple(name for name, how in SIGNED_FIELDS.items() if how == "once")
     expire_seconds: int = 0
-    _always: list[bytes] = field(init=False, repr=False)
-    _extra: dict[bytes, int] = field(init=False, repr=False)  # how many more items than fields, beyond _always
+    _always: tuple[bytes, ...] = field(init=False, repr=False)
+    _extra: dict[bytes, int] = field(init=False, repr=False)  # how many more items than fields, for the other names
     _families: tuple[bytes, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         extra = {name.encode(): 0 for name in self.signed if not name.endswith("*")}
         extra |= {name.encode(): 1 for name in self.oversigned_if_present}
-        extra |= {name.encode(): 0 for name in self.oversigned}
-        object.__setattr__(self, "_extra", extra)
-        object.__setattr__(self, "_always", [name.encode() for name in self.oversigned])
+        object.__setattr__(self, "_always", tuple(name.encode() for name in self.oversigned))
+        object.__setattr__(self, "_extra", {name: n for name, n in extra.items() if name not in self._always})
         object.__setattr__(self, "_families", tuple(n[:-1].encode() for n in self.signed if n.endswith("*")))
 
     def names_to_sign(self, groups: Mapping[bytes, list[HeaderField]]) -> list[bytes]:
-        """Return the items of `h=`: each signed name as often as it occurs, and once more where it is oversigned."""
-        items = list(self._always)
+        """Return the items of `h=`: each signed name as often as it occurs, and once more where it is oversigned.
+
+        What must be oversigned comes first and in full, so that no number of other fields can push it out. Raises
+        TooManyFields where that is impossible.
+        """
+        always: list[bytes] = []
+        for name in self._always:
+            always += [name] * (len(groups.get(name, ())) + 1)
+        if len(always) > MAX_ALWAYS_ITEMS:
+            raise TooManyFields
+        others: list[bytes] = []
         for name, fields in groups.items():
             extra = self._extra.get(name)
             if extra is not None:
-                items += [name] * (len(fields) + extra)
-            elif name.startswith(self._families):
-                items += [name] * len(fields)
-        return items[:MAX_H_ITEMS]
+                others += [name] * (len(fields) + extra)
+            elif name.startswith(self._families) and len(name) <= MAX_FAMILY_NAME and name not in self._always:
+                others += [name] * len(fields)
+        return always + others[:MAX_OTHER_ITEMS]
 
 
 class SignedHeader:
     """The signed header fields of one message, canonical and hashed once for all of its signatures."""
 
-    __slots__ = ("_h_tag", "_hash", "_rules")
+    __slots__ = ("_forms", "_h_tag", "_hash", "_rules")
 
     def __init__(self, header: Sequence[HeaderField], rules: SigningRules) -> None:
+        """Raises TooManyFields."""
         groups = by_name(header)
         names = rules.names_to_sign(groups)
-        how = rules.canonicalizations.header
-        canonical = b"".join([canonical_field(picked, how) for picked in pick_bottom_up(groups, names)])
+        picked = pick_bottom_up(groups, names)
+        self._forms = rules.canonicalizations
+        canonical = b"".join([canonical_field(item, self._forms.header) for item in picked])
+        if self._forms.header is Canonicalization.RELAXED and (b"\x0b" in canonical or b"\x0c" in canonical):
+            # Verifiers differ on whether a vertical tab or a form feed is white space; the simple form does not ask.
+            self._forms = Canonicalizations(Canonicalization.SIMPLE, self._forms.body)
+            canonical = b"".join([canonical_field(item, Canonicalization.SIMPLE) for item in picked])
         self._hash = hashlib.sha256(canonical)
-        self._h_tag = _fold_names(tuple(names))
+        self._h_tag = _h_tag(tuple(names)) if len(names) <= MAX_CACHED_NAMES else _fold_names(names)
         self._rules = rules
 
     def sign(self, key: SigningKey, body_digest: bytes, now: int) -> HeaderField:
@@ -117,7 +139,7 @@ class SignedHeader:
         The field's value begins with its space and has no line longer than 78 octets, whatever the names' lengths allow.
         """
         unsigned = self._unsigned_value(key, body_digest, now).encode("ascii")
-        if self._rules.canonicalizations.header is Canonicalization.RELAXED:
+        if self._forms.header is Canonicalization.RELAXED:
             canonical = b"dkim-signature:" + b" ".join(unsigned.split())  # our own folds hold no surprises
         else:
             canonical = b"DKIM-Signature:" + unsigned
@@ -130,7 +152,7 @@ class SignedHeader:
         rules = self._rules
         expiry = f" x={now + rules.expire_seconds};" if rules.expire_seconds else ""
         return (
-            f" v=1; a={key.private_key.algorithm.value}; c={rules.canonicalizations};"
+            f" v=1; a={key.private_key.algorithm.value}; c={self._forms};"
             f"{_FOLD}d={key.signing_domain}; s={key.selector};"
             f"{_FOLD}t={now};{expiry}"
             f"{_FOLD}{self._h_tag};"
@@ -140,7 +162,11 @@ class SignedHeader:
 
 
 @functools.lru_cache(maxsize=512)  # a program that sends mail sends the same fields each time; worth a twentieth
-def _fold_names(names: tuple[bytes, ...]) -> str:
+def _h_tag(names: tuple[bytes, ...]) -> str:
+    return _fold_names(names)
+
+
+def _fold_names(names: Sequence[bytes]) -> str:
     """Return the h= tag, folded between its items (RFC 6376 3.5 allows white space there)."""
     lines, line = [], "h="
     for index, name in enumerate(names):

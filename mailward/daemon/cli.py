@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,8 @@ def command(program: Program) -> Callable[[], None]:
     )
     @click.option("--check", is_flag=True, help="Check configuration, keys and tables, say what is wrong, and exit.")
     def run(config: Path, check: bool) -> None:
+        _open_standard_descriptors()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor listens for it
         try:
             loaded = program.load(config)
             if check:
@@ -52,6 +55,15 @@ def command(program: Program) -> Callable[[], None]:
         sys.exit(status)
 
     return run
+
+
+def _open_standard_descriptors() -> None:
+    """See that 0, 1 and 2 are open: a socket that got one of these numbers would receive the log."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _summary(manual: str) -> str:
@@ -79,7 +91,7 @@ def _serve(program: Program, config: Path, loaded: Loaded) -> int:
     try:
         if service.metrics is not None:
             pages = Pages(program, supervisor, metrics)
-            server = StatusServer(service.metrics, supervisor.selector, pages.respond, f"{table}.metrics")
+            server = StatusServer(service.metrics, supervisor.selector, pages.respond, log, f"{table}.metrics")
             supervisor.on_child(server.close_inherited)
             supervisor.on_tick(server.expire)
         gc.disable()  # the supervisor makes no cycles, and what it never touches stays shared with its workers

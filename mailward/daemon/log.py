@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
+import select
 import threading
 import time
 from collections.abc import MutableMapping
@@ -19,10 +19,13 @@ from typing import Any
 import structlog
 
 MAX_VALUE = 400  # characters of one value; a line stays under what syslog and journald keep whole
-MAX_TRACEBACK = 8000
+MAX_TRACEBACK = 3000
+MAX_LINE = 3900  # octets: with its line end less than PIPE_BUF, so that a line is written whole or not at all
+WAIT_MS = 20
+STDERR = 2
 
 _PLAIN = re.compile(r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]+")  # no space, quote, backslash, equals sign
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\xa0\u2028\u2029\ud800-\udfff"\\]')
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\xa0\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"\\]')
 
 # journald reads the priority from `<N>` before the line (sd-daemon(3)).
 _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
@@ -99,16 +102,24 @@ class _Stderr:
     """Writes each line with one system call, so that lines of several workers never mix."""
 
     def __init__(self) -> None:
-        self._descriptor = sys.stderr.fileno()
         self._lock = threading.Lock()
+        self._dropped = 0
+        self._poll = select.poll()
+        self._poll.register(STDERR, select.POLLOUT)
 
     def _write(self, line: str) -> None:
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        """Write a line, or drop it: mail goes on where nobody reads the log, or the disk is full."""
+        data = line.encode("utf-8", "backslashreplace")[:MAX_LINE] + b"\n"
         with self._lock:
             try:
-                while data:  # a pipe to a slow reader may take a long line in parts
-                    data = data[os.write(self._descriptor, data) :]
+                if not self._poll.poll(WAIT_MS):  # a pipe that is ready takes a line of this length whole
+                    self._dropped += 1
+                    return
+                if self._dropped:
+                    data = b"level=error event=log-lines-dropped count=%d\n" % self._dropped + data
+                    self._dropped = 0
+                os.write(STDERR, data)
             except OSError:
-                return  # nobody reads the log any more: mail goes on
+                self._dropped += 1
 
     debug = info = warning = error = critical = _write

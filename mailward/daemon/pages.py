@@ -15,12 +15,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 import mailward
-from mailward.daemon.generation import Generation
+from mailward.daemon.generation import Generation, Phase
 from mailward.daemon.metrics import Metrics
 from mailward.daemon.program import Program
 from mailward.daemon.status import Response
 from mailward.daemon.supervisor import Supervisor
 
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1b1f24;background:#fff}"
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}"
@@ -44,7 +45,8 @@ class Pages(Collector):
     def respond(self, path: str, accept: str) -> Response:
         """Answer a request for `path`; `accept` chooses between Prometheus's text formats."""
         if path == "/metrics":
-            encode, content_type = choose_encoder(accept)
+            # The library gets one of two words of ours, never the client's own: some of its versions raise on odd ones.
+            encode, content_type = choose_encoder(_OPENMETRICS if "application/openmetrics-text" in accept else "")
             return Response(200, encode(self._registry), content_type)
         if path == "/healthz":
             return Response(200, b"ok\n")
@@ -80,7 +82,7 @@ class Pages(Collector):
         yield GaugeMetricFamily(
             f"{prefix}_generations_draining",
             "Old generations that finish their sessions.",
-            len(supervisor.generations) - 1,
+            sum(generation.phase is Phase.DRAINING for generation in supervisor.generations),
         )
         restarts = CounterMetricFamily(f"{prefix}_worker_restarts", "Workers replaced, by why.", labels=["reason"])
         restarts.add_metric(["died"], tally.died)

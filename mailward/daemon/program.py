@@ -53,6 +53,10 @@ class WorkerTools:
     log: Log
 
 
+def _any_note(_key: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """One generation's configuration, checked: everything a worker needs is in memory or known to be readable."""
@@ -60,6 +64,7 @@ class Loaded:
     service: Service
     make_serving: Callable[[WorkerTools], Serving]
     warnings: tuple[str, ...] = ()
+    keeps_note: Callable[[str], bool] = field(default=_any_note)  # whether this configuration still knows a note's key
 
 
 def no_metrics(_notes: Mapping[str, str]) -> Iterable[Metric]:

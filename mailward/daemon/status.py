@@ -6,7 +6,6 @@ What is shown is decided by the `respond` function it is given.
 
 from __future__ import annotations
 
-import contextlib
 import selectors
 import socket
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 
+from mailward.daemon.log import Log
 from mailward.model.errors import ConfigError, Mistake
 from mailward.settings.values import Port
 
@@ -21,7 +21,14 @@ MAX_REQUEST = 8 * 1024  # a scrape's request has 300 octets
 MAX_CLIENTS = 64
 CLIENT_SECONDS = 10.0
 
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ Respond = Callable[[str, str], Response]
 class StatusServer:
     """Listens at one address; `respond(path, accept)` makes each page."""
 
-    def __init__(self, address: Port, selector: selectors.BaseSelector, respond: Respond, where: str) -> None:
+    def __init__(self, address: Port, selector: selectors.BaseSelector, respond: Respond, log: Log, where: str) -> None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,7 +67,9 @@ class StatusServer:
             raise ConfigError([Mistake("", where, reason)]) from None
         self._selector = selector
         self._respond = respond
+        self._log = log
         self._clients: dict[socket.socket, _Client] = {}
+        self._is_paused = False
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def close_inherited(self) -> None:
@@ -70,20 +79,29 @@ class StatusServer:
             connection.close()
 
     def expire(self, now: float) -> None:
-        """Drop clients that take longer than CLIENT_SECONDS; `now` is monotonic."""
+        """Drop clients that take longer than CLIENT_SECONDS; listen again after a pause. `now` is monotonic."""
+        if self._is_paused:
+            self._is_paused = False
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         for client in [client for client in self._clients.values() if now - client.since > CLIENT_SECONDS]:
             self._close(client)
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             connection, _ = self._listener.accept()
-            connection.setblocking(False)
-            if len(self._clients) >= MAX_CLIENTS:
-                connection.close()
-                return
-            client = _Client(connection, time.monotonic())
-            self._clients[connection] = client
-            self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(client))
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptor is left: the connection would wake us again and again
+            self._selector.unregister(self._listener)
+            self._is_paused = True
+            return
+        connection.setblocking(False)
+        if len(self._clients) >= MAX_CLIENTS:
+            connection.close()
+            return
+        client = _Client(connection, time.monotonic())
+        self._clients[connection] = client
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(client))
 
     def _read(self, client: _Client) -> None:
         try:
@@ -108,7 +126,7 @@ class StatusServer:
         elif not path.startswith("/"):
             response = Response(400, b"no path\n")
         else:
-            response = self._respond(path.partition("?")[0], accept)
+            response = self._page(path.partition("?")[0], accept)
         head = (
             f"HTTP/1.1 {response.status} {_REASONS[response.status]}\r\nDate: {formatdate(usegmt=True)}\r\n"
             f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
@@ -116,6 +134,13 @@ class StatusServer:
             + "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
         )
         return head.encode("latin-1") + (response.body if method != "HEAD" else b"")
+
+    def _page(self, path: str, accept: str) -> Response:
+        try:
+            return self._respond(path, accept)
+        except Exception:  # noqa: BLE001 - a page that cannot be made must not end the mail service
+            self._log.exception("page-failed", path=path)
+            return Response(500, b"this page has a bug; the log has its traceback\n")
 
     def _write(self, client: _Client) -> None:
         try:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mailward.daemon import log as logging
 from mailward.daemon import worker as worker_side
 from mailward.daemon.generation import Generation, Phase, Tally, WorkerRecord
 from mailward.daemon.listener import Listener
@@ -36,7 +37,6 @@ LAST_ACCEPT_SECONDS = 0.2  # for connections that were made before the socket's 
 MAX_DRAINING = 2  # generations; a further HUP waits until one has left
 HEALTHY_SECONDS = 10.0  # a worker that lived this long died of something new
 MAX_BACKOFF_SECONDS = 30.0
-MAX_NOTES = 50_000
 MAX_START_FAILURES = 5
 
 
@@ -70,10 +70,18 @@ class Supervisor:
         self._start_generation(loaded)
         while self.generations:
             for key, _ in self.selector.select(TICK_SECONDS):
-                key.data()
-            self._tick(time.monotonic())
+                self._survive(key.data)
+            self._survive(lambda: self._tick(time.monotonic()))
         self._listener.remove()
         return 1 if not self._is_stopping else 0
+
+    def _survive(self, act: Callable[[], None]) -> None:
+        """Run one step; whatever goes wrong in it, the workers go on serving and the next step is tried."""
+        try:
+            act()
+        except Exception:  # noqa: BLE001 - a supervisor that ends takes the service with it
+            self._log.exception("supervisor-step-failed")
+            time.sleep(TICK_SECONDS)  # what fails each time must not fill the log
 
     def on_child(self, close: Callable[[], None]) -> None:
         """Have `close` called in every forked child, for descriptors that are the supervisor's alone."""
@@ -126,8 +134,8 @@ class Supervisor:
         self._reap()
         for generation in list(self.generations):
             self._kill_silent(generation, now)
-            if self._is_stopping and now >= self._drain_all_at and generation.phase is not Phase.DRAINING:
-                self._drain(generation)
+            if self._is_stopping and now >= self._drain_all_at:
+                self._drain(generation, generation.loaded.service.drain_timeout)
             self._advance(generation, now)
         for act in self._each_tick:
             act(now)
@@ -148,10 +156,13 @@ class Supervisor:
         try:
             loaded = self._program.load(self._config)
         except ConfigError as error:
-            self.tally.failed_reloads += 1
             for mistake in error.mistakes:
                 self._log.error("reload-refused", mistake=str(mistake))
-            self._notifier.ready("serving with the old configuration; the new one is broken")
+            self._refuse_reload()
+            return
+        except Exception:  # noqa: BLE001 - a bug in reading, or no descriptor left, must not end what serves
+            self._log.exception("reload-refused")
+            self._refuse_reload()
             return
         serving = self.serving
         if serving is not None:
@@ -160,6 +171,10 @@ class Supervisor:
                 if getattr(old, name) != getattr(new, name):
                     self._log.warning("restart-needed", setting=name)
         self._start_generation(loaded)
+
+    def _refuse_reload(self) -> None:
+        self.tally.failed_reloads += 1
+        self._notifier.ready("serving with the old configuration; the new one is broken")
 
     def _stop(self) -> None:
         """Begin the end: nobody new gets in, everybody inside is served."""
@@ -189,6 +204,8 @@ class Supervisor:
                 self.generations.remove(generation)
             elif now > generation.drain_deadline + 2.0:  # the workers end themselves at the deadline, unless stuck
                 self._kill(generation)
+            else:
+                self._tell_to_drain(generation, now)
             return
         if len(generation.workers) < generation.wanted and now >= generation.fork_at:
             self._fork_missing(generation)
@@ -205,7 +222,10 @@ class Supervisor:
         is_first = len(self.generations) == 1
         for older in self.generations:
             if older is not generation and older.phase is Phase.SERVING:
-                self._drain(older)
+                self._drain(older, older.loaded.service.reload_timeout)
+        logging.configure(generation.loaded.service.log_level)
+        self._log = logging.get(self._program.name)
+        self.notes = {key: value for key, value in self.notes.items() if generation.loaded.keeps_note(key)}
         if not is_first:
             self.tally.reloads += 1
         self._log.info("serving" if is_first else "reloaded", generation=generation.number, workers=generation.wanted)
@@ -221,12 +241,21 @@ class Supervisor:
             self.tally.failed_reloads += 1
             self._notifier.ready("serving with the old configuration; workers of the new one do not start")
 
-    def _drain(self, generation: Generation) -> None:
-        generation.phase = Phase.DRAINING
-        generation.drain_deadline = time.monotonic() + generation.loaded.service.drain_timeout
+    def _drain(self, generation: Generation, seconds: float) -> None:
+        """Have a generation finish its sessions, for at most `seconds`; told again, an earlier deadline counts."""
+        now = time.monotonic()
+        deadline = now + seconds
+        if generation.phase is Phase.DRAINING:
+            deadline = min(deadline, generation.drain_deadline)
+        generation.phase, generation.drain_deadline = Phase.DRAINING, deadline
+        self._tell_to_drain(generation, now)
+
+    def _tell_to_drain(self, generation: Generation, now: float) -> None:
+        """Tell the workers, again and again: a message may be lost where a worker has much to read."""
+        left = max(0.0, generation.drain_deadline - now)
         for record in generation.workers.values():
             with contextlib.suppress(OSError):
-                record.control.send(worker_side.DRAIN)
+                record.control.send(worker_side.DRAIN + b"%.3f" % left)
 
     def _kill(self, generation: Generation) -> None:
         for record in generation.workers.values():
@@ -240,11 +269,22 @@ class Supervisor:
                 self._fork(generation)
 
     def _fork(self, generation: Generation) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            self._fork_failed(generation, error)
+            return
         row = self._free_rows.pop()
         gc.collect()
         gc.freeze()  # what is shared stays shared: the child's collector does not write to it
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            self._free_rows.append(row)
+            self._fork_failed(generation, error)
+            return
         if pid == 0:
             self._become_worker(generation, ours, theirs, row)
         theirs.close()
@@ -254,11 +294,18 @@ class Supervisor:
         generation.workers[pid] = record
         self.selector.register(ours, selectors.EVENT_READ, lambda: self._hear(record))
 
+    def _fork_failed(self, generation: Generation, error: OSError) -> None:
+        self._log.critical("fork-failed", reason=error.strerror)
+        generation.failures += 1
+        generation.fork_at = time.monotonic() + _backoff(generation.failures)
+
     def _become_worker(self, generation: Generation, ours: socket.socket, theirs: socket.socket, row: int) -> None:
         """Serve in the forked child; never returns."""
         status = 1
         try:
             worker_side.become_worker()
+            logging.configure(generation.loaded.service.log_level)
+            log = logging.get(self._program.name)
             self.selector.close()
             ours.close()
             for close in self._close_in_child:
@@ -267,10 +314,10 @@ class Supervisor:
                 for record in other.workers.values():
                     record.control.close()
             notes = worker_side.ControlNotes(theirs, self.notes)
-            tools = WorkerTools(self._metrics.row(row), notes, self._log)
+            tools = WorkerTools(self._metrics.row(row), notes, log)
             serving = generation.loaded.make_serving(tools)
             drain_seconds = generation.loaded.service.drain_timeout
-            worker_side.serve(serving, self._listener.socket, theirs, notes, drain_seconds, self._log)
+            worker_side.serve(serving, self._listener.socket, theirs, notes, drain_seconds, log)
             status = 0
         except BaseException:  # noqa: BLE001 - a forked child must not run on in the supervisor's code
             self._log.exception("worker-failed")
@@ -297,10 +344,11 @@ class Supervisor:
         """Keep what a worker has told, and tell the others if it is news."""
         key, _, value = note.decode("utf-8", "replace").partition("\0")
         old = self.notes.get(key)
-        if old == value or (is_suggestion and old is not None):
+        serving = self.serving
+        if old == value or (is_suggestion and old is not None) or (serving and not serving.loaded.keeps_note(key)):
             return
         self.notes[key] = value
-        if len(self.notes) > MAX_NOTES:
+        if len(self.notes) > worker_side.MAX_NOTES:
             self.notes.pop(next(iter(self.notes)))
         for generation in self.generations:
             for record in generation.workers.values():
@@ -339,5 +387,9 @@ class Supervisor:
             self.tally.died += 1
             self._log.error("worker-died", pid=record.pid, status=status)
         generation.failures = 0 if now - record.started > HEALTHY_SECONDS else generation.failures + 1
-        backoff = 0.0 if generation.failures <= 1 else min(MAX_BACKOFF_SECONDS, 0.1 * 2**generation.failures)
-        generation.fork_at = now + backoff
+        generation.fork_at = now + _backoff(generation.failures)
+
+
+def _backoff(failures: int) -> float:
+    """Return the seconds to wait before the next try: none after the first failure, then ever longer."""
+    return 0.0 if failures <= 1 else float(min(MAX_BACKOFF_SECONDS, 0.1 * 2 ** min(failures, 16)))

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import gc
 import os
-import selectors
+import select
 import signal
 import socket
 import time
@@ -25,7 +25,9 @@ DRAIN_POLL_SECONDS = 0.05
 MAX_NOTE = 1024
 
 # Messages of the control socket (SOCK_SEQPACKET, so each arrives whole).
-READY, ALIVE, DRAIN, NOTE, SUGGESTION = b"ready", b"alive", b"drain", b"note ", b"suggestion "
+READY, ALIVE, DRAIN, NOTE, SUGGESTION = b"ready", b"alive", b"drain ", b"note ", b"suggestion "
+GONE = b"gone"  # never sent: what a worker reads where there is no supervisor any more
+MAX_NOTES = 50_000  # kept by each process; the oldest is forgotten
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,12 +41,13 @@ class ControlNotes:
 
     def note(self, key: str, value: str) -> None:
         """Tell the supervisor, which tells the others; dropped where it does not read, for a later note will say the same."""
-        self._known[key] = value
+        self._learn(key, value)
         self._send(NOTE, key, value)
 
     def suggest(self, key: str, value: str) -> None:
         """Tell the supervisor, which forgets it where it knows better."""
-        self._known.setdefault(key, value)
+        if key not in self._known:
+            self._learn(key, value)
         self._send(SUGGESTION, key, value)
 
     def known(self, key: str) -> str:
@@ -54,7 +57,13 @@ class ControlNotes:
     def hear(self, message: bytes) -> None:
         """Take a note that another worker has sent."""
         key, _, value = message.removeprefix(NOTE).decode("utf-8", "replace").partition("\0")
+        self._learn(key, value)
+
+    def _learn(self, key: str, value: str) -> None:
         self._known[key] = value
+        if len(self._known) > MAX_NOTES:
+            with contextlib.suppress(KeyError, RuntimeError):  # another thread was faster
+                self._known.pop(next(iter(self._known)))
 
     def _send(self, kind: bytes, key: str, value: str) -> None:
         message = kind + f"{key}\0{value}".encode()
@@ -85,6 +94,7 @@ class Worker:
     def __init__(
         self, serving: Serving, control: socket.socket, notes: ControlNotes, drain_seconds: float, log: Log
     ) -> None:
+        """`drain_seconds` is how long the sessions may go on where the supervisor is gone and cannot say."""
         self._serving = serving
         self._control = control
         self._notes = notes
@@ -94,45 +104,67 @@ class Worker:
 
     def obey(self) -> None:
         """Send signs of life until told to drain, or until the supervisor is gone; then leave. A thread's whole life."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._control, selectors.EVENT_READ)
-            while True:
-                message = self._control.recv(MAX_NOTE) if selector.select(HEARTBEAT_SECONDS) else ALIVE
-                if message in (DRAIN, b""):
-                    break
-                if message.startswith(NOTE):
-                    self._notes.hear(message)
-                self._send_alive()
-        self._drain()
+        seconds = self._drain_seconds
+        try:
+            seconds = self._serve_until_told()
+        except Exception:  # noqa: BLE001 - a worker that nobody can tell anything must not stay
+            self._log.exception("control-failed")
+        self._drain(seconds)
 
     def report_ready(self) -> None:
         """Say that this worker serves."""
         self._send(READY)
 
-    def _drain(self) -> None:
-        """Finish the sessions there are, then end the process; at the deadline end it anyway.
+    def _serve_until_told(self) -> float:
+        """Return how long the sessions may go on, once there is an order to drain or nobody left to give one."""
+        while True:
+            message = self._receive(HEARTBEAT_SECONDS)
+            if message == GONE:
+                return self._drain_seconds
+            if message.startswith(DRAIN):
+                return float(message.removeprefix(DRAIN))
+            if message.startswith(NOTE):
+                self._notes.hear(message)
+            self._send_alive()
+
+    def _drain(self, seconds: float) -> None:
+        """Finish the sessions there are, then end the process; at the deadline, which may be moved, end it anyway.
 
         _exit, since libmilter's threads wait for commands that will not come and would hold a normal exit up.
         """
         self._serving.stop_accepting()
-        deadline = time.monotonic() + self._drain_seconds
+        deadline = time.monotonic() + seconds
         while not self._serving.is_idle():
             if time.monotonic() > deadline:
-                self._log.warning("drain-deadline", seconds=self._drain_seconds)
-                os._exit(0)
-            time.sleep(DRAIN_POLL_SECONDS)
+                self._log.warning("drain-deadline", seconds=round(seconds, 1))
+                break
+            message = self._receive(DRAIN_POLL_SECONDS)
+            if message.startswith(DRAIN):
+                deadline = min(deadline, time.monotonic() + float(message.removeprefix(DRAIN)))
+            elif message == GONE:
+                time.sleep(DRAIN_POLL_SECONDS)
             self._send_alive()
         os._exit(0)
 
+    def _receive(self, seconds: float) -> bytes:
+        """Return the supervisor's next message, empty if none comes in that time; GONE where there is no supervisor."""
+        ready, _, _ = select.select([self._control], [], [], seconds)
+        if not ready:
+            return b""
+        try:
+            return self._control.recv(MAX_NOTE) or GONE
+        except OSError:  # it died with messages of ours unread
+            return GONE
+
     def _send_alive(self) -> None:
-        """Send a sign of life, once a second at the most."""
+        """Send a sign of life, twice a second at the most."""
         now = time.monotonic()
         if now - self._last_alive >= HEARTBEAT_SECONDS / 2:
             self._last_alive = now
             self._send(ALIVE)
 
     def _send(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # the supervisor is gone or busy: the next recv() or heartbeat tells
+        with contextlib.suppress(OSError):  # the supervisor is gone or busy: the next _receive() or heartbeat tells
             self._control.send(message, socket.MSG_DONTWAIT)
 
 

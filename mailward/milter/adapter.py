@@ -11,6 +11,7 @@ told not to expect a reply from would otherwise let the message through.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -56,6 +57,8 @@ class _Session:
     messages: int = 0
     has_failed: str = ""  # the callback that raised, or why the message cannot be judged
     is_refused: bool = False
+    is_connected: bool = False
+    is_header_complete: bool = False
     has_leading_space: bool = True
     go_on: int = milter.CONTINUE  # or NOREPLY; libmilter logs an error for every other answer where none is due
 
@@ -155,18 +158,27 @@ class MilterServing:
             try:
                 return act(context, session, *arguments)
             except Exception:  # noqa: BLE001 - the one edge that must answer the MTA whatever our code does
-                self._program.on_exception(session.transaction, stage)
                 session.has_failed = stage
+                self._report(session, stage)
                 return self._fail(context, session) if may_reply else session.go_on
 
         return guarded
 
+    def _report(self, session: _Session, stage: str) -> None:
+        """Have an exception logged; if even that fails, the message's verdict still counts."""
+        with contextlib.suppress(Exception):
+            self._program.on_exception(session.transaction, stage)
+
     def _fail(self, context: Any, session: _Session) -> int:
-        transaction = session.transaction or Transaction(session.number, session.envelope)
-        transaction.queue_id = transaction.queue_id or _macro(context, "i")
-        verdict = self._program.failure(transaction, session.has_failed)
-        session.transaction = session.filter = None
-        return _reply(context, verdict)
+        """Answer for a message that was not judged: as the program says, and if it cannot, come back later."""
+        try:
+            transaction = session.transaction or Transaction(session.number, session.envelope)
+            transaction.queue_id = transaction.queue_id or _macro(context, "i") or ""
+            verdict = self._program.failure(transaction, session.has_failed)
+            session.transaction = session.filter = None
+            return _reply(context, verdict)
+        except Exception:  # noqa: BLE001 - memory, log or metrics are at their end: nothing may pass because of that
+            return int(milter.TEMPFAIL)
 
     # ---- the callbacks, in the order they come ----
 
@@ -174,7 +186,8 @@ class MilterServing:
         envelope = session.envelope
         envelope.client_name = name
         envelope.client_address = address[0] if isinstance(address, tuple) else ""
-        envelope.daemon_name = _macro(context, "{daemon_name}")
+        envelope.daemon_name = _macro(context, "{daemon_name}") or ""
+        session.is_connected = True
         return session.go_on
 
     def _helo(self, _context: Any, session: _Session, name: str) -> int:
@@ -183,13 +196,18 @@ class MilterServing:
 
     def _mail(self, context: Any, session: _Session, address: bytes, *_parameters: bytes) -> int:
         session.messages += 1
-        session.has_failed = ""
+        # A connect callback that never came is one whose client name pymilter could not decode: the address is unknown.
+        session.has_failed = "" if session.is_connected else "connect"
+        session.is_header_complete = False
         session.header, session.header_octets = [], 0
         client = session.envelope
         envelope = Envelope(client.client_address, client.client_name, client.daemon_name, client.helo)
         envelope.mail_from = _bare(address)
-        envelope.login = _macro(context, "{auth_authen}")
-        envelope.auth_type = _macro(context, "{auth_type}")
+        login = _macro(context, "{auth_authen}")
+        if login is None:  # somebody logged in, and whose rights to ask for cannot be told
+            session.has_failed = "login"
+        envelope.login = login or ""
+        envelope.auth_type = _macro(context, "{auth_type}") or ""
         session.transaction = Transaction(f"{session.number}.{session.messages}", envelope, session.header)
         session.filter = self._program.start(session.transaction)
         return session.go_on
@@ -204,7 +222,7 @@ class MilterServing:
         session: _Session = context.getpriv()
         try:
             header = session.header
-            session.header_octets += len(value)
+            session.header_octets += len(name) + len(value)
             if len(header) >= MAX_HEADER_FIELDS or session.header_octets > MAX_HEADER_OCTETS:
                 session.has_failed = session.has_failed or TOO_LARGE
                 return session.go_on
@@ -214,8 +232,8 @@ class MilterServing:
                 value = b" " + value  # the MTA took one off, as all did before Sendmail 8.14
             header.append(HeaderField(name.encode("utf-8", "surrogateescape"), value))
         except Exception:  # noqa: BLE001 - see _guard
-            self._program.on_exception(session.transaction, "header")
             session.has_failed = "header"
+            self._report(session, "header")
         return session.go_on
 
     def _end_of_header(self, context: Any, session: _Session) -> int:
@@ -223,7 +241,8 @@ class MilterServing:
             session.has_failed = TOO_MANY
         if session.has_failed or session.transaction is None or session.filter is None:
             return self._fail(context, session)
-        session.transaction.queue_id = _macro(context, "i")
+        session.transaction.queue_id = _macro(context, "i") or ""
+        session.is_header_complete = True
         verdict = session.filter.end_of_header()
         return int(milter.CONTINUE) if verdict is None else self._conclude(context, session, verdict)
 
@@ -233,6 +252,8 @@ class MilterServing:
         return session.go_on
 
     def _end_of_message(self, context: Any, session: _Session) -> int:
+        if not session.is_header_complete:
+            session.has_failed = session.has_failed or "end-of-message"
         if session.has_failed or session.filter is None:
             return self._fail(context, session)
         return self._conclude(context, session, session.filter.end_of_message())
@@ -273,12 +294,12 @@ def _protocol(wants: Wants) -> tuple[int, list[tuple[int, str]]]:
     return steps, [(stage, " ".join(names)) for stage, names in lists if names]
 
 
-def _macro(context: Any, name: str) -> str:
-    """Return a macro's value; empty where it is absent, or is no UTF-8, which pymilter cannot show us."""
+def _macro(context: Any, name: str) -> str | None:
+    """Return a macro's value, empty where it is absent; None where it is no UTF-8, which pymilter cannot show us."""
     try:
         return context.getsymval(name) or ""
     except UnicodeDecodeError:
-        return ""
+        return None
 
 
 def _bare(address: bytes) -> bytes:
@@ -297,6 +318,6 @@ def _apply(context: Any, edit: Edit, has_leading_space: bool) -> None:
 
 def _reply(context: Any, verdict: Verdict) -> int:
     if verdict.reply is not None:
-        text = "".join(c for c in verdict.reply.text if c.isprintable() and c.isascii()).replace("%", "%%")[:900]
+        text = "".join(c for c in verdict.reply.text if c.isprintable() and c.isascii())[:450].replace("%", "%%")
         context.setreply(str(verdict.reply.code), verdict.reply.enhanced_code, text)
     return int(_ACTION[verdict.action])

@@ -7,6 +7,7 @@ redirected to a socket nobody connects to, and the sessions there are go on. Not
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import tempfile
@@ -20,7 +21,7 @@ class Takeover:
         """Have libmilter open a socket of the listener's family with `open_at`, and put `listener` in its place."""
         self._address = _local_end(listener)
         before = _open_sockets()
-        folder = tempfile.mkdtemp(prefix="mailward-")
+        folder = _private_folder()
         path = os.path.join(folder, "unused.sock")
         open_at(_UNUSED_ADDRESS.get(listener.family, f"unix:{path}"))
         (self._descriptor,) = _open_sockets() - before
@@ -38,6 +39,15 @@ class Takeover:
     def has_connections(self) -> bool:
         """Say whether a connection that was accepted here is open."""
         return any(_is_connection(descriptor, self._address) for descriptor in _open_sockets())
+
+
+def _private_folder() -> str:
+    """Return a new folder for a socket: in the usual place, or where there is room and the path is short enough."""
+    for place in (tempfile.gettempdir(), "/run", "/dev/shm", "/tmp"):  # noqa: S108 - mkdtemp makes it private
+        if len(place) < 60:
+            with contextlib.suppress(OSError):
+                return tempfile.mkdtemp(prefix="mailward-", dir=place)
+    raise OSError(0, "no folder for temporary files can be written")
 
 
 _UNUSED_ADDRESS = {socket.AF_INET: "inet:0@127.0.0.1", socket.AF_INET6: "inet6:0@::1"}

@@ -73,12 +73,3 @@ def parents(domain: str) -> Iterator[str]:
     while rest:
         yield rest
         _, _, rest = rest.partition(".")
-
-
-def is_subdomain(domain: str, ancestor: str) -> bool:
-    """Say whether `domain` is `ancestor` or lies below it; both normalized.
-
-    >>> is_subdomain("notexample.com", "example.com")
-    False
-    """
-    return domain == ancestor or domain.endswith("." + ancestor)

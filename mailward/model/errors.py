@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-class ProtocolError(Exception):
-    """The peer broke the protocol: the connection is closed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """One thing the operator has to mend: the file, the key or line in it, and what was expected."""

@@ -58,6 +58,15 @@ class SigningTable:
         return tuple(key._replace(signing_domain=key.signing_domain or author_domain) for key in found)
 
 
+def fold_login(login: str) -> str:
+    """Fold the ASCII letters of a login and no others: Unicode has letters whose lower case is an ASCII one.
+
+    >>> fold_login("Kate@Example.COM"), fold_login("\u212aate@example.com") == "kate@example.com"
+    ('kate@example.com', False)
+    """
+    return login.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+
+
 @dataclass(frozen=True, slots=True)
 class Rights:
     """Which login may sign for which author domains.
@@ -70,7 +79,7 @@ class Rights:
 
     def permit(self, login: str, author_domain: str) -> bool:
         """Say whether `login` (as SASL gave it) may sign for the domain."""
-        login = login.lower()
+        login = fold_login(login)
         _, at, login_domain = login.rpartition("@")
         for subject in (login, at + login_domain) if at else (login,):
             names = self.domains_of_login.get(subject, frozenset())

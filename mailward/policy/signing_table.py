@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mailward.model.domain import InvalidDomain, normalize
-from mailward.policy.signing import KeyRef
+from mailward.policy.signing import KeyRef, fold_login
 
 
 class LineMistake(NamedTuple):
@@ -63,7 +63,8 @@ def parse_logins(lines: Iterable[str]) -> tuple[dict[str, frozenset[str]], list[
         except InvalidDomain as error:
             mistakes.append(LineMistake(number, f"expected domain names ({error})"))
             continue
-        rights[login.lower()] = rights.get(login.lower(), frozenset()) | names
+        login = fold_login(login)
+        rights[login] = rights.get(login, frozenset()) | names
     return rights, mistakes
 
 

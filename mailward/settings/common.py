@@ -34,6 +34,16 @@ def at_least(least: float, shown: str) -> Validator:
     return check
 
 
+def at_most(most: float, shown: str) -> Validator:
+    """Return a validator that takes numbers up to `most`; `shown` is how the message names it."""
+
+    def check(_instance: object, _attribute: attrs.Attribute[Any], value: float) -> None:
+        if value > most:
+            raise ValueError(f"expected at most {shown}")
+
+    return check
+
+
 def one_of(*words: str) -> Validator:
     """Return a validator that takes only these words."""
 
@@ -63,7 +73,8 @@ class Service:
     """What every daemon's table has: where it listens, how many processes serve, how they end.
 
     `workers` 0 is one more than the cores. A worker that answers nothing for `worker_timeout` is killed and replaced. A
-    worker told to leave finishes the sessions it has, for at most `drain_timeout`.
+    worker told to leave finishes the sessions it has: at a stop for at most `drain_timeout`, at a reload for at most
+    `reload_timeout`, which is as long as Postfix waits for the end of a message. `max_sessions` is each worker's.
     """
 
     socket: SocketAddress
@@ -73,6 +84,7 @@ class Service:
     workers: int = attrs.field(default=0, validator=_check_workers)
     worker_timeout: Duration = attrs.field(default=Duration(20.0), validator=at_least(2, "2s"))
     drain_timeout: Duration = attrs.field(default=Duration(20.0), validator=at_least(0.1, "100ms"))
+    reload_timeout: Duration = attrs.field(default=Duration(300.0), validator=at_least(0.1, "100ms"))
     max_sessions: int = attrs.field(default=500, validator=at_least(1, "1"))
     log_level: str = attrs.field(default="info", validator=one_of("debug", "info", "warning", "error", "critical"))
 

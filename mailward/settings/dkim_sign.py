@@ -16,7 +16,7 @@ from mailward.auth.dkim import Canonicalizations
 from mailward.auth.dkim_sign import NEVER_SIGNED, SigningRules
 from mailward.model.domain import InvalidDomain
 from mailward.policy.signing_table import normalize_pattern
-from mailward.settings.common import Dns, Service, at_least, one_of, own_name
+from mailward.settings.common import Dns, Service, at_least, at_most, one_of, own_name
 from mailward.settings.values import DomainName, Duration, NetworkList, Port, SocketAddress
 
 _FORMS = tuple(f"{header.value}/{body.value}" for header in Canonicalization for body in Canonicalization)
@@ -93,7 +93,9 @@ class DkimSign(Service):
     signed: tuple[str, ...] = attrs.field(default=SigningRules().signed, validator=_check_names)
     expire: Duration = attrs.field(default=Duration(0), validator=at_least(0, "0s"))
     key_cache: int = attrs.field(default=10_000, validator=at_least(1, "1"))
-    publication_interval: Duration = attrs.field(default=Duration(300.0), validator=at_least(1, "1s"))
+    publication_interval: Duration = attrs.field(
+        default=Duration(300.0), validator=[at_least(1, "1s"), at_most(7 * 86400, "1w")]
+    )
     on_key_error: str = attrs.field(default="tempfail", validator=one_of("tempfail", "accept"))
 
     def rules(self) -> SigningRules:

@@ -131,8 +131,8 @@ def _networks(value: object) -> NetworkList:
             raise ValueError(f'expected networks such as "192.0.2.0/24" or "2001:db8::/32" ({error})') from None
         if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
             raise ValueError("expected IPv4 networks in their own form: a client's mapped address is compared as IPv4")
-        if network.prefixlen == 0:
-            raise ValueError("expected networks that are yours: this one is the whole Internet")
+        if network.prefixlen < (8 if network.version == 4 else 16):
+            raise ValueError("expected networks that are yours: this one is a large part of the Internet, or all of it")
         networks.append(network)
     return NetworkList(networks)
 

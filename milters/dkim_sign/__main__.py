@@ -37,16 +37,19 @@ CONFIGURATION
     canonicalization, oversigned, oversigned_if_present, signed, expire
         What a signature covers, and how long it holds.
     on_key_error
-        "tempfail" (default) or "accept": what happens to a message whose key has become unreadable.
-    workers, worker_timeout, drain_timeout, max_sessions, key_cache, publication_interval, log_level
-        How the service runs.
+        "tempfail" (default) or "accept": what happens to a message when no key of its domain can be read any more.
+    workers, worker_timeout, drain_timeout, reload_timeout, max_sessions, key_cache, publication_interval, log_level
+        How the service runs. Sessions are counted for each worker.
 
 SIGNALS
-    HUP     Read configuration, tables and keys again. Sessions finish with the old ones. If anything is wrong the old
-            configuration stays, and the log says what is wrong.
+    HUP     Read configuration, tables and keys again. Sessions finish with the old ones, for at most `reload_timeout`. If
+            anything is wrong the old configuration stays, and the log says what is wrong. socket and metrics stay as they
+            are until a restart.
     TERM    Accept no more, finish the sessions there are within `drain_timeout`, end.
 
 DIAGNOSTICS
+    Run --check as the account the daemon runs as: it is asked whether that account can read the keys.
+
     One line a message at level info: session, queue id, client, login, verdict, reason, signatures, milliseconds. The
     reasons of an unsigned message: not-authenticated, no-author, malformed-from, several-from-fields,
     no-right-for-domain, no-key-for-domain. Exit status 78: the configuration is wrong; each mistake has a line on stderr.
@@ -58,6 +61,7 @@ BUGS
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mailward.adapters.key_files import KeyCache, KeyFileError
@@ -76,8 +80,16 @@ from mailward.settings.dkim_sign import Settings
 from mailward.settings.load import read_sections, structure
 from mailward.settings.signing_keys import read_signing_policy
 from mailward.settings.values import nameserver
-from milters.dkim_sign.filter import HEADER_TOO_LARGE, METRICS, OWN_BUG, TOO_MANY_SESSIONS, Signer, SignMessage
-from milters.dkim_sign.publication import PublicationWatch, collect_key_states
+from milters.dkim_sign.filter import (
+    HEADER_TOO_LARGE,
+    METRICS,
+    OWN_BUG,
+    TOO_MANY_FIELDS_REPLY,
+    TOO_MANY_SESSIONS,
+    Signer,
+    SignMessage,
+)
+from milters.dkim_sign.publication import PublicationWatch, collect_key_states, note_key
 
 PRELOADED_KEYS = 64  # read and proven before a generation serves; a hoster's others at their first use
 
@@ -90,7 +102,19 @@ def load(path: Path) -> Loaded:
     warnings = _preload(policy.table, keys, str(path))
     if not policy.table.keys:
         warnings.append("no domain has a key: nothing will be signed")
-    return Loaded(settings.dkim_sign, lambda tools: make_serving(settings, policy, keys, tools), tuple(warnings))
+    return Loaded(
+        settings.dkim_sign,
+        lambda tools: make_serving(settings, policy, keys, tools),
+        tuple(warnings),
+        _known_keys(policy.table),
+    )
+
+
+def _known_keys(table: SigningTable) -> Callable[[str], bool]:
+    """Return a function that says whether a note is about a key of this table."""
+    names = {note_key(ref) for refs in table.keys.values() for ref in refs if ref.signing_domain}
+    open_names = tuple(note_key(ref) for refs in table.keys.values() for ref in refs if not ref.signing_domain)
+    return lambda name: name in names or name.startswith(open_names)
 
 
 def make_serving(settings: Settings, policy: SigningPolicy, keys: KeyCache, tools: WorkerTools) -> Serving:
@@ -108,7 +132,7 @@ def make_serving(settings: Settings, policy: SigningPolicy, keys: KeyCache, tool
     return MilterServing(
         MilterProgram(
             name="mailward-dkim-sign",
-            wants=Wants(connect_macros=("j", "{daemon_name}"), mail_macros=("{auth_type}", "{auth_authen}")),
+            wants=Wants(connect_macros=("{daemon_name}",), mail_macros=("{auth_type}", "{auth_authen}")),
             start=lambda transaction: SignMessage(signer, transaction),
             failure=lambda transaction, where: _fail(transaction, where, tools),
             on_exception=lambda transaction, where: _log_bug(transaction, where, tools.log),
@@ -141,7 +165,7 @@ def _preload(table: SigningTable, keys: KeyCache, file: str) -> list[str]:
 
 # What a message is told that was never judged: its header is beyond all bounds, we are full, or we have a bug.
 _FAILURES = {
-    TOO_LARGE: (HEADER_TOO_LARGE, Action.REJECT, Reply(552, "5.3.4", "The message has too many header fields")),
+    TOO_LARGE: (HEADER_TOO_LARGE, Action.REJECT, TOO_MANY_FIELDS_REPLY),
     TOO_MANY: (TOO_MANY_SESSIONS, Action.TEMPFAIL, Reply(451, "4.3.2", "Too many sessions; try again later")),
 }
 _OUR_BUG = (OWN_BUG, Action.TEMPFAIL, Reply(451, "4.3.0", "Signing failed; try again later"))

@@ -6,13 +6,14 @@ Never keeps a body; never sees a message it will not sign beyond its header.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailward.adapters.key_files import KeyCache, KeyFileError
 from mailward.auth.author import FromFault, author_domains
 from mailward.auth.body_hash import BodyHash
-from mailward.auth.dkim_sign import SignedHeader, SigningKey, SigningRules
-from mailward.auth.keys import PrivateKey
+from mailward.auth.dkim_sign import SignedHeader, SigningKey, SigningRules, TooManyFields
+from mailward.auth.keys import Algorithm, PrivateKey
 from mailward.auth.line_length import LongLineDetector, has_long_line
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Gauge, Histogram, Row
@@ -26,6 +27,7 @@ KEY_UNUSABLE = "key-unusable"
 OWN_BUG = "own-bug"
 HEADER_TOO_LARGE = "header-too-large"
 TOO_MANY_SESSIONS = "too-many-sessions"
+TOO_MANY_FIELDS_REPLY = Reply(552, "5.3.4", "The message has too many header fields")
 VERDICTS = (SIGNED, *(why.value for why in Unsigned), KEY_UNUSABLE, HEADER_TOO_LARGE, TOO_MANY_SESSIONS, OWN_BUG)
 
 METRICS = (
@@ -53,20 +55,16 @@ class Signer:
     log: Log
     on_key_error: Action
 
-    def private_key(self, ref: KeyRef) -> PrivateKey:
-        """Return the private key behind a reference. Raises KeyFileError."""
-        return self.keys.get(ref.file)
-
 
 class SignMessage:
     """One message on its way (the MessageFilter of mailward.milter.adapter)."""
 
-    __slots__ = ("_body_hash", "_body_lines", "_keys", "_refs", "_signer", "_started", "_transaction")
+    __slots__ = ("_body_hash", "_body_lines", "_keys", "_signed_header", "_signer", "_started", "_transaction")
 
     def __init__(self, signer: Signer, transaction: Transaction) -> None:
         self._signer = signer
         self._transaction = transaction
-        self._refs: tuple[KeyRef, ...] = ()
+        self._signed_header: SignedHeader | None = None
         self._keys: list[SigningKey] = []
         self._body_hash = BodyHash(signer.rules.canonicalizations.body)
         self._body_lines = LongLineDetector()
@@ -75,15 +73,15 @@ class SignMessage:
     def end_of_header(self) -> Verdict | None:
         """Choose the keys; where there is none the message passes now, and its body never comes here."""
         self._started = time.perf_counter()
-        unsigned = self._choose()
-        if unsigned is not None:
-            return self._pass_unsigned(unsigned)
         try:
-            self._keys = [
-                SigningKey(ref.signing_domain, ref.selector, self._signer.private_key(ref)) for ref in self._refs
-            ]
+            unsigned = self._choose()
+            if unsigned is not None:
+                return self._pass_unsigned(unsigned)
+            self._signed_header = SignedHeader(self._transaction.header, self._signer.rules)
         except KeyFileError as error:
             return self._key_unusable(str(error))
+        except TooManyFields:
+            return self._refuse_header()
         return None
 
     def body(self, chunk: bytes) -> None:
@@ -93,10 +91,10 @@ class SignMessage:
 
     def end_of_message(self) -> Verdict:
         """Sign with every key; the first key's field ends up on top."""
-        signed_header = SignedHeader(self._transaction.header, self._signer.rules)
+        assert self._signed_header is not None  # the milter edge sees to it that the header comes first
         body_digest = self._body_hash.digest()
         now = int(time.time())
-        fields = [signed_header.sign(key, body_digest, now) for key in self._keys]
+        fields = [self._signed_header.sign(key, body_digest, now) for key in self._keys]
         self._report_signed()
         edits = tuple(InsertField(field.name.decode(), field.raw_value.decode()) for field in reversed(fields))
         return Verdict(Action.ACCEPT, SIGNED, edits)
@@ -114,12 +112,31 @@ class SignMessage:
         selection = select(signer.policy, envelope, authors.domains)
         if selection.unsigned is not None:
             return selection.unsigned
-        choice = choose_published(selection.keys, signer.publication.state_of)
+        keys = self._read_keys(selection.keys)
+        choice = choose_published(tuple(keys), signer.publication.state_of)
         for domain in choice.unpublished_domains:
             signer.metrics.count("unpublished")
             signer.publication.complain(domain)
-        self._refs = choice.keys
+        self._keys = [SigningKey(ref.signing_domain, ref.selector, keys[ref]) for ref in choice.keys]
         return None
+
+    def _read_keys(self, refs: Sequence[KeyRef]) -> dict[KeyRef, PrivateKey]:
+        """Read the keys, RSA before Ed25519. One that cannot be read steps back while its domain has another.
+
+        Raises KeyFileError where a domain has no other.
+        """
+        keys: dict[KeyRef, PrivateKey] = {}
+        faults: dict[KeyRef, KeyFileError] = {}
+        for ref in refs:
+            try:
+                keys[ref] = self._signer.keys.get(ref.file)
+            except KeyFileError as fault:
+                self._signer.log.critical("key-unusable", file=ref.file, fault=str(fault))
+                faults[ref] = fault
+        for unreadable, error in faults.items():
+            if all(ref.signing_domain != unreadable.signing_domain for ref in keys):
+                raise error
+        return dict(sorted(keys.items(), key=lambda item: item[1].algorithm is not Algorithm.RSA_SHA256))
 
     def _pass_unsigned(self, unsigned: Unsigned) -> Verdict:
         self._signer.metrics.count("messages", unsigned.value)
@@ -130,14 +147,18 @@ class SignMessage:
         """Answer for a key that cannot be read: as configured, wait for the operator or let the mail go unsigned."""
         signer = self._signer
         signer.metrics.count("messages", KEY_UNUSABLE)
-        signer.log.critical("key-unusable", files=" ".join(ref.file for ref in self._refs), fault=fault)
-        self._log_message(signer.on_key_error.value, KEY_UNUSABLE)
+        self._log_message(signer.on_key_error.value, KEY_UNUSABLE, fault)
         reply = (
             Reply(451, "4.7.5", "The signing key cannot be used; try again later")
             if signer.on_key_error is Action.TEMPFAIL
             else None
         )
         return Verdict(signer.on_key_error, KEY_UNUSABLE, reply=reply)
+
+    def _refuse_header(self) -> Verdict:
+        self._signer.metrics.count("messages", HEADER_TOO_LARGE)
+        self._log_message(Action.REJECT.value, HEADER_TOO_LARGE)
+        return Verdict(Action.REJECT, HEADER_TOO_LARGE, reply=TOO_MANY_FIELDS_REPLY)
 
     def _report_signed(self) -> None:
         metrics = self._signer.metrics

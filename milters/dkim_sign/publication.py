@@ -1,7 +1,9 @@
 """Whether the keys in use are published: asked at first use, then every few minutes by a thread of the worker.
 
-What is known is handed on from worker to worker through the supervisor's notes. The DNS being away changes nothing that
-is known, and a key of which nothing is known counts as published: mail is never held up or unsigned because of the DNS.
+What one worker finds out the others are told, and those that come after it. The DNS being away changes nothing that is
+known, and a key of which nothing is known counts as published: mail is never held up or unsigned because of the DNS. A
+domain whose own nameservers do not answer says nothing about the DNS: that is away only when a question no customer
+chooses (`. NS`) stays without an answer, too.
 """
 
 from __future__ import annotations
@@ -17,11 +19,17 @@ from mailward.auth.dkim import find_publication
 from mailward.auth.keys import PrivateKey
 from mailward.daemon.log import Log
 from mailward.daemon.program import Notes
+from mailward.model.dns import AnswerStatus, Question, RecordType
 from mailward.model.ports import Resolver
 from mailward.model.results import Publication
 from mailward.policy.signing import KeyRef
 
-DNS_AWAY_SECONDS = 30.0  # after a failure, first uses do not wait for the DNS for this long
+DNS_AWAY_SECONDS = (
+    30.0  # after a failure, first uses do not wait for the DNS, or for that domain's servers, for this long
+)
+MAX_COMPLAINTS = 100  # lines about unpublished domains in each interval
+MAX_LAME = 10_000
+CONTROL_QUESTION = Question("", RecordType.NS)  # of the root: whoever resolves anything can answer it
 _NOTE = "key "
 
 
@@ -47,7 +55,9 @@ class PublicationWatch:
         self._first_uses: dict[KeyRef, threading.Lock] = {}
         self._lock = threading.Lock()
         self._dns_away_until = 0.0
-        self._complaints: dict[str, float] = {}
+        self._lame_until: dict[str, float] = {}
+        self._complaints: set[str] = set()
+        self._complaints_since = 0.0
 
     def start(self) -> None:
         """Begin to look again and again; called in the worker, never in the supervisor."""
@@ -62,38 +72,41 @@ class PublicationWatch:
 
     def _told(self, ref: KeyRef) -> Publication:
         """Return what another worker, now or before, has found out."""
-        return Publication(self._notes.known(_note_key(ref)) or Publication.UNKNOWN.value)
+        return Publication(self._notes.known(note_key(ref)) or Publication.UNKNOWN.value)
 
     def complain(self, domain: str) -> None:
-        """Log that no key of `domain` is published, once in each interval."""
+        """Log that no key of `domain` is published: once in each interval, and for so many domains at the most."""
         now = time.monotonic()
-        if now - self._complaints.get(domain, -self._interval) >= self._interval:
-            self._complaints[domain] = now
-            self._log.error("no-published-key", domain=domain, advice="publish the record; see: mailward keys verify")
+        with self._lock:
+            if now - self._complaints_since >= self._interval:
+                self._complaints_since, self._complaints = now, set()
+            if domain in self._complaints or len(self._complaints) >= MAX_COMPLAINTS:
+                return
+            self._complaints.add(domain)
+        self._log.error("no-published-key", domain=domain, advice="publish the record; see: mailward keys verify")
 
     def _first_use(self, ref: KeyRef) -> Publication:
-        """Ask once, however many messages use the key for the first time together."""
+        """Ask once, however many messages use the key for the first time together. Raises KeyFileError."""
         with self._lock:
             turn = self._first_uses.setdefault(ref, threading.Lock())
-        with turn:
-            state = self._states.get(ref)
-            if state is None:
-                state = self._told(ref)
-                if time.monotonic() >= self._dns_away_until:
-                    state = self._ask(ref, state)
-                self._remember(ref, state)
-        with self._lock:
-            self._first_uses.pop(ref, None)
+        try:
+            with turn:
+                state = self._states.get(ref)
+                if state is None:
+                    state = self._told(ref)
+                    if time.monotonic() >= max(self._dns_away_until, self._lame_until.get(ref.signing_domain, 0.0)):
+                        state = self._ask(ref, state)
+                    self._remember(ref, state)
+        finally:
+            with self._lock:
+                self._first_uses.pop(ref, None)
         return state
 
     def _ask(self, ref: KeyRef, known: Publication) -> Publication:
-        """Return the state as it is now; `known` where the DNS is away."""
+        """Return the state as it is now; `known` where the DNS does not say."""
         result = find_publication(ref.signing_domain, ref.selector, self._key_of(ref), self._resolver.ask)
         if result.state is Publication.UNKNOWN:
-            self._dns_away_until = time.monotonic() + DNS_AWAY_SECONDS
-            self._log.warning(
-                "dns-away", domain=ref.signing_domain, selector=ref.selector, reason=result.reason, assumed=known.value
-            )
+            self._note_silence(ref, result.reason, known)
             return known
         self._dns_away_until = 0.0
         if result.state is not known:
@@ -107,26 +120,41 @@ class PublicationWatch:
             )
         return result.state
 
+    def _note_silence(self, ref: KeyRef, reason: str, assumed: Publication) -> None:
+        """Find out whether the DNS is away or only this domain's servers are, and leave them alone for a while."""
+        control = self._resolver.ask(CONTROL_QUESTION)
+        until = time.monotonic() + DNS_AWAY_SECONDS
+        is_away = control.status is AnswerStatus.TEMPFAIL
+        if is_away:
+            self._dns_away_until = until
+        with self._lock:
+            if len(self._lame_until) >= MAX_LAME:
+                self._lame_until.clear()
+            self._lame_until[ref.signing_domain] = until
+        event = "dns-away" if is_away else "domain-silent"
+        self._log.warning(event, domain=ref.signing_domain, selector=ref.selector, reason=reason, assumed=assumed.value)
+
     def _remember(self, ref: KeyRef, state: Publication) -> None:
         with self._lock:
             while len(self._states) >= self._size and ref not in self._states:
                 self._states.pop(next(iter(self._states)))
             self._states[ref] = state
         tell = self._notes.suggest if state is Publication.UNKNOWN else self._notes.note
-        tell(_note_key(ref), state.value)
+        tell(note_key(ref), state.value)
 
     def _watch(self) -> None:
         while True:
             time.sleep(self._interval * random.uniform(0.8, 1.0))
-            for ref, known in list(self._states.items()):
+            with self._lock:
+                states = list(self._states.items())
+            random.shuffle(states)  # so that no silent domain keeps the same others from being asked
+            for ref, known in states:
+                if time.monotonic() < self._dns_away_until:
+                    break  # the rest would only wait for the same time-out
                 try:
-                    state = self._ask(ref, known)
+                    self._remember(ref, self._ask(ref, known))
                 except Exception:  # noqa: BLE001 - a key file that is gone, a bug: the next round tries again
                     self._log.exception("publication-failed", domain=ref.signing_domain, selector=ref.selector)
-                    continue
-                self._remember(ref, state)
-                if state is Publication.UNKNOWN or time.monotonic() < self._dns_away_until:
-                    break  # the rest would only wait for the same time-out
 
 
 def collect_key_states(notes: Mapping[str, str]) -> Iterable[Metric]:
@@ -140,5 +168,6 @@ def collect_key_states(notes: Mapping[str, str]) -> Iterable[Metric]:
     yield family
 
 
-def _note_key(ref: KeyRef) -> str:
+def note_key(ref: KeyRef) -> str:
+    """Return the name under which the workers tell each other of a key."""
     return f"{_NOTE}{ref.selector}._domainkey.{ref.signing_domain}"

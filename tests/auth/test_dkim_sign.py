@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from mailward.auth.body_hash import BodyHash, Canonicalization
 from mailward.auth.dkim import Canonicalizations, canonical_field, parse_tags
-from mailward.auth.dkim_sign import MAX_H_ITEMS, SIGNED_FIELDS, SignedHeader, SigningKey, SigningRules
+from mailward.auth.dkim_sign import (
+    MAX_ALWAYS_ITEMS,
+    MAX_OTHER_ITEMS,
+    SIGNED_FIELDS,
+    SignedHeader,
+    SigningKey,
+    SigningRules,
+    TooManyFields,
+)
 from mailward.auth.keys import PrivateKey, generate_ed25519, generate_rsa, load_private_key
 from mailward.model.message import HeaderField, by_name, pick_bottom_up
 from tests.auth.messages import FIXTURES, fixture, parse
@@ -196,9 +204,36 @@ def test_one_click_unsubscription_is_covered_by_one_signature() -> None:
 
 
 def test_thousands_of_fields_make_a_bounded_list_that_still_verifies() -> None:
-    message = b"Cc: c@example.net\r\n" * 5_000 + MESSAGE
-    assert len(h_items(message)) == MAX_H_ITEMS
+    message = b"References: <a@b>\r\n" * 5_000 + MESSAGE
+    assert h_items(message).count("references") == MAX_OTHER_ITEMS
     assert verify(sign(message, [RSA_KEY], SigningRules()), 0)
+
+
+@pytest.mark.parametrize("added", [b"Subject: other\r\n", b"Cc: x@example.net\r\n", b"To: x@example.net\r\n"])
+def test_no_number_of_fields_pushes_the_oversigned_ones_out(added: bytes) -> None:
+    message = b"Cc: c@example.net\r\n" * 1_000 + b"References: <a@b>\r\n" * 2_000 + MESSAGE
+    signed = sign(message, [RSA_KEY], SigningRules())
+    assert verify(signed, 0)
+    assert not verify(added + signed, 0)
+
+
+def test_more_oversigned_fields_than_h_can_list_are_refused() -> None:
+    with pytest.raises(TooManyFields):
+        sign(b"Cc: c@example.net\r\n" * MAX_ALWAYS_ITEMS + MESSAGE, [RSA_KEY], SigningRules())
+
+
+def test_a_name_its_author_made_endless_is_not_signed() -> None:
+    assert h_items(b"List-" + b"x" * 300 + b": y\r\n" + MESSAGE).count("from") == 2
+    assert not any(len(item) > 60 for item in h_items(b"List-" + b"x" * 300 + b": y\r\n" + MESSAGE))
+
+
+@pytest.mark.parametrize("octet", [b"\x0b", b"\x0c"], ids=["vertical tab", "form feed"])
+def test_where_verifiers_differ_on_white_space_the_simple_form_signs(octet: bytes) -> None:
+    message = MESSAGE.replace(b"Subject: hi", b"Subject: " + octet + b"hi" + octet)
+    signed = sign(message, [RSA_KEY], SigningRules())
+    assert b"c=simple/relaxed" in signed
+    assert verify(signed, 0)
+    assert b"c=relaxed/relaxed" in sign(MESSAGE.replace(b"Hello", octet), [RSA_KEY], SigningRules())
 
 
 def test_lines_are_at_most_78_octets_and_l_is_never_there() -> None:
@@ -220,4 +255,4 @@ def test_expiry_is_counted_from_the_time_of_signing() -> None:
 
 def test_a_configured_family_is_signed() -> None:
     rules = SigningRules(oversigned=("from",), oversigned_if_present=(), signed=("x-*",))
-    assert h_items(b"X-One: 1\r\nX-Two: 2\r\n" + MESSAGE, rules) == ["from", "x-one", "x-two", "from"]
+    assert h_items(b"X-One: 1\r\nX-Two: 2\r\n" + MESSAGE, rules) == ["from", "from", "x-one", "x-two"]

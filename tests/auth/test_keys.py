@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
@@ -52,17 +54,24 @@ def weak_key() -> bytes:
     )
 
 
-def damaged_key() -> bytes:
-    """Return an RSA key whose exponents have a wrong digit: it would sign, and never verify."""
+def rsa_pem(wrong_digit: int = 0) -> bytes:
+    """Write RSA's numbers down as PKCS#1, with a wrong digit in the exponents: such a key would sign, and never verify.
+
+    By hand, since cryptography 38 (Debian 12) does not let one be made.
+    """
     numbers = RSA.private_numbers()
-    wrong = rsa.RSAPrivateNumbers(
-        numbers.p, numbers.q, numbers.d ^ 4, numbers.dmp1 ^ 4, numbers.dmq1, numbers.iqmp, numbers.public_numbers
-    )
-    try:
-        key = wrong.private_key(unsafe_skip_rsa_key_validation=True)
-    except TypeError:
-        key = wrong.private_key(None, unsafe_skip_rsa_key_validation=True)
-    return key.private_bytes(PEM, PKCS8, OPEN)
+    public = numbers.public_numbers
+    exponents = (numbers.d ^ wrong_digit, numbers.p, numbers.q, numbers.dmp1 ^ wrong_digit, numbers.dmq1)
+    integers = (0, public.n, public.e, *exponents, numbers.iqmp)
+    der = der_element(0x30, b"".join(der_element(0x02, n.to_bytes(n.bit_length() // 8 + 1, "big")) for n in integers))
+    return b"-----BEGIN RSA PRIVATE KEY-----\n" + base64.encodebytes(der) + b"-----END RSA PRIVATE KEY-----\n"
+
+
+def der_element(tag: int, content: bytes) -> bytes:
+    """Return one element of DER."""
+    length = len(content)
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([tag]) + (octets if length < 128 else bytes([128 + len(octets)]) + octets) + content
 
 
 @pytest.mark.parametrize(
@@ -86,8 +95,9 @@ def test_what_may_not_sign_is_refused(pem: bytes, why: str) -> None:
 
 
 def test_a_damaged_key_is_noticed_before_it_signs_mail() -> None:
+    assert load_private_key(rsa_pem()).bits == 2048
     with pytest.raises(InvalidKey):
-        load_private_key(damaged_key())
+        load_private_key(rsa_pem(wrong_digit=4))
 
 
 def test_a_public_key_is_no_private_one() -> None:

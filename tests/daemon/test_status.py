@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mailward.daemon import log
 from mailward.daemon.status import CLIENT_SECONDS, MAX_CLIENTS, MAX_REQUEST, Response, StatusServer
 from mailward.model.errors import ConfigError
 from mailward.settings.values import Port
@@ -29,7 +30,7 @@ class Loop:
         self.selector = selectors.DefaultSelector()
         self.address = Port("127.0.0.1", free_port())
         self.asked: list[tuple[str, str]] = []
-        self.server = StatusServer(self.address, self.selector, self.respond, "test.metrics")
+        self.server = StatusServer(self.address, self.selector, self.respond, log.get("test"), "test.metrics")
 
     def respond(self, path: str, accept: str) -> Response:
         self.asked.append((path, accept))
@@ -226,7 +227,7 @@ def test_no_more_clients_than_a_bounded_number(loop: Loop) -> None:
 def test_an_address_that_is_taken_is_named_with_its_key(loop: Loop) -> None:
     open_before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ConfigError) as caught:
-        StatusServer(loop.address, loop.selector, loop.respond, "dkim-sign.metrics")
+        StatusServer(loop.address, loop.selector, loop.respond, log.get("test"), "dkim-sign.metrics")
     (mistake,) = caught.value.mistakes
     assert mistake.where == "dkim-sign.metrics"
     assert f"127.0.0.1:{loop.address.port}: Address already in use" in mistake.expected
@@ -237,5 +238,5 @@ def test_ipv6_is_served(loop: Loop) -> None:
     loop.close()
     loop.selector = selectors.DefaultSelector()
     loop.address = Port("::1", free_port())
-    loop.server = StatusServer(loop.address, loop.selector, loop.respond, "test.metrics")
+    loop.server = StatusServer(loop.address, loop.selector, loop.respond, log.get("test"), "test.metrics")
     assert loop.ask(b"GET / HTTP/1.1\r\n\r\n").endswith(b"good\n")

@@ -33,10 +33,10 @@ def send_one(path: str | tuple[str, int], tally: Tally, messages: int = 1) -> No
     while left:
         try:
             session = MilterSession(path)
-        except (ConnectionError, FileNotFoundError):
+        except (ConnectionRefusedError, FileNotFoundError):
             tally.add("refused")
             return
-        except Dropped:
+        except (Dropped, ConnectionError):  # a broken pipe is a worker killed before our first octets
             tally.add("dropped")
             continue
         try:

@@ -70,6 +70,18 @@ VERDICTS = {
 }
 
 
+def fail(transaction: Transaction, where: str) -> Verdict:
+    if transaction.envelope.mail_from == b"fail-to-fail":
+        raise MemoryError("as told")
+    return Verdict(Action.TEMPFAIL, where, reply=Reply(451, "4.3.0", f"failed at {where}"))
+
+
+def report(transaction: Transaction | None, where: str) -> None:
+    if transaction is not None and transaction.envelope.mail_from in (b"fail-to-report", b"fail-to-fail"):
+        raise MemoryError("as told")
+    print(json.dumps({"exception": where}), flush=True)
+
+
 def main() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(sys.argv[1])
@@ -78,14 +90,10 @@ def main() -> None:
         serving = MilterServing(
             MilterProgram(
                 "probe",
-                Wants(
-                    helo=True, recipients=True, connect_macros=("j", "{daemon_name}"), mail_macros=("{auth_authen}",)
-                ),
+                Wants(helo=True, recipients=True, connect_macros=("{daemon_name}",), mail_macros=("{auth_authen}",)),
                 Probe,
-                lambda _transaction, where: Verdict(
-                    Action.TEMPFAIL, where, reply=Reply(451, "4.3.0", f"failed at {where}")
-                ),
-                lambda _transaction, where: print(json.dumps({"exception": where}), flush=True),
+                fail,
+                report,
                 lambda _step: None,
                 50,
             )

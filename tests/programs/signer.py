@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from mailward.auth.keys import generate_ed25519, generate_rsa
-from tests.support.milter_client import MilterSession
+from tests.support.milter_client import MilterSession, Outcome
 from tests.support.processes import Program, free_port, read_text
 
 ROOT = Path(__file__).parents[2]
@@ -45,12 +45,17 @@ class Signer(Program):
             "dkim-sign", command, folder, is_ready=self.is_serving, working_folder=ROOT, descriptors=descriptors
         )
 
-    def sign(self, login: bytes = b"") -> list[bytes]:
-        """Send one message from a listed network; return the signatures it gets, the topmost first."""
+    def send(self, fields: list[tuple[bytes, bytes]]) -> Outcome:
+        """Send one message from a listed network."""
         session = MilterSession(self.socket_path)
         session.connect()
-        outcome = session.message(FIELDS, login=login)
+        outcome = session.message(fields)
         session.close()
+        return outcome
+
+    def sign(self, fields: list[tuple[bytes, bytes]] = FIELDS) -> list[bytes]:
+        """Send one message; return the signatures it gets, the topmost first."""
+        outcome = self.send(fields)
         assert outcome.reply == "a", outcome
         return outcome.inserted()
 
@@ -102,5 +107,5 @@ def children(pid: int) -> list[int]:
     """Return the pids of a process's children."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []

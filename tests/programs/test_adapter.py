@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.programs.signer import ROOT
-from tests.support.milter_client import EVERYTHING, LEADING_SPACE, NO_DATA, Dropped, MilterSession
+from tests.support.milter_client import EVERYTHING, LEADING_SPACE, NO_DATA, NO_END_OF_HEADER, Dropped, MilterSession
 from tests.support.processes import Program, answers_on_socket, open_folder, wait_until
 
 FROM = (b"From", b" a@example.com")
@@ -90,9 +90,24 @@ def test_a_helo_that_is_no_utf8_leaves_the_session_alive(probe: ProbeMilter, oct
 
 def test_addresses_and_login_that_are_no_utf8_leave_the_session_alive(probe: ProbeMilter) -> None:
     session = probe.session()
-    assert session.message([FROM], mail_from=b"\xff@example.com", login=b"\xff\xfe").reply == "a"
-    seen = probe.last()
-    assert (seen["mail_from"], seen["login"][0]) == (latin(b"\xff@example.com"), "")
+    assert session.message([FROM], mail_from=b"\xff@example.com").reply == "a"
+    assert probe.last()["mail_from"] == latin(b"\xff@example.com")
+    # Whose rights to ask for cannot be told: such a message must not pass as one without a login.
+    assert session.message([FROM], login=b"\xff\xfe").text == "451 4.3.0 failed at login"
+    session.close()
+
+
+def test_a_client_name_that_is_no_utf8_passes_nothing_as_unknown(probe: ProbeMilter) -> None:
+    session = MilterSession(probe.path)
+    session.connect(name=b"\xff.example")
+    assert session.message([FROM]).text == "451 4.3.0 failed at connect"
+    session.close()
+
+
+def test_an_end_of_message_without_an_end_of_header_is_no_message(probe: ProbeMilter) -> None:
+    session = probe.session()
+    session.steps |= NO_END_OF_HEADER
+    assert session.message([], b"").text == "451 4.3.0 failed at end-of-message"
     session.close()
 
 
@@ -130,6 +145,15 @@ def test_a_bug_where_no_reply_is_due_is_not_swallowed(probe: ProbeMilter) -> Non
     outcome = session.message([FROM], mail_from=b"raise-at-mail")
     assert outcome.text == "451 4.3.0 failed at mail"
     assert session.message([FROM]).reply == "a"
+    session.close()
+
+
+@pytest.mark.parametrize("sender", [b"fail-to-report", b"fail-to-fail"])
+@pytest.mark.parametrize("stage", ["end-of-header", "body", "end-of-message"])
+def test_a_bug_that_cannot_even_be_reported_lets_nothing_through(probe: ProbeMilter, stage: str, sender: bytes) -> None:
+    session = probe.session()
+    outcome = session.message([FROM, (b"X-Raise", b" " + stage.encode())], mail_from=sender)
+    assert outcome.reply == "t" or outcome.text == f"451 4.3.0 failed at {stage}"
     session.close()
 
 
@@ -171,7 +195,7 @@ def test_only_what_is_needed_is_negotiated(probe: ProbeMilter) -> None:
     session = probe.session()
     assert session.steps & LEADING_SPACE
     assert session.steps & NO_DATA
-    assert session.macros == {0: "j {daemon_name}", 2: "i {auth_authen}"}
+    assert session.macros == {0: "{daemon_name}", 2: "i {auth_authen}"}
     session.close()
 
 

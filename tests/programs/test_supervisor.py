@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ Start = Callable[..., Signer]
 def is_gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it goes between open() and read()
         return True
 
 
@@ -160,6 +161,8 @@ def test_a_supervisor_that_dies_takes_its_workers_with_it_and_drops_no_message(f
         with under_load(signer) as tally:
             settle(tally)
             os.kill(workers[0], signal.SIGSTOP)  # even one that can do nothing
+            signer.signal(signal.SIGSTOP)  # and it dies with the workers' signs of life unread
+            time.sleep(1.5)
             os.kill(signer.pid, signal.SIGKILL)
             wait_until(lambda: all(is_gone(worker) for worker in workers), "the workers to leave")
             signer.stop()
@@ -179,6 +182,29 @@ def test_term_finishes_the_open_session_and_removes_the_socket(start_signer: Sta
     session.close()
     wait_until(lambda: is_gone(signer.pid), "the supervisor to end")
     assert signer.output().count("drain-deadline") == 0
+
+
+def test_a_session_outlives_a_reload_by_far(start_signer: Start) -> None:
+    signer = start_signer('drain_timeout = "1s"')
+    session = MilterSession(signer.socket_path)
+    session.connect()
+    signer.signal(signal.SIGHUP)
+    wait_until(lambda: bool(signer.log_lines("reloaded")), "the reload")
+    time.sleep(2.5)  # longer than the stop would wait
+    assert len(session.message(FIELDS).inserted()) == 2
+    session.close()
+    wait_until(lambda: signer.metrics()["generations_draining"] == 0, "the old workers to leave")
+
+
+def test_term_ends_what_a_reload_left_behind(start_signer: Start) -> None:
+    signer = start_signer('drain_timeout = "1s"')
+    session = MilterSession(signer.socket_path)
+    session.connect()
+    signer.signal(signal.SIGHUP)
+    wait_until(lambda: bool(signer.log_lines("reloaded")), "the reload")
+    signer.signal(signal.SIGTERM)
+    wait_until(lambda: is_gone(signer.pid), "the supervisor to end", seconds=10)
+    session.close()
 
 
 def test_term_waits_no_longer_than_the_deadline_for_an_idle_client(start_signer: Start) -> None:
@@ -218,6 +244,45 @@ def test_readiness_follows_the_workers(start_signer: Start) -> None:
     assert signer.get("/nowhere")[0] == 404
     assert signer.get("/metrics", method="POST")[0] == 405
     assert "dkim-sign" in signer.get("/")[1]
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/plain;version=x", "application/openmetrics-text;version=9.9.9", "\x01;;=,", "*/*"], ids=repr
+)
+def test_no_accept_field_ends_the_daemon(start_signer: Start, accept: str) -> None:
+    signer = start_signer()
+    request = f"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", signer.port), timeout=5) as client:
+        client.sendall(request.encode())
+        assert client.recv(64).startswith(b"HTTP/1.1 200 ")
+    assert signer.get("/readyz")[0] == 200
+
+
+def test_a_log_nobody_reads_stops_no_mail(folder: Path) -> None:
+    signer = Signer(folder)
+    process = subprocess.Popen(signer.command, cwd=signer.working_folder, stderr=subprocess.PIPE)
+    try:
+        wait_until(signer.is_serving, "the signer")
+        tally = Tally()
+        send_one(signer.socket_path, tally, 600)  # 64 kB of log fill the pipe long before
+        assert (tally.signed, tally.dropped) == (600, 0)
+        assert signer.get("/healthz")[0] == 200
+    finally:
+        process.kill()
+        assert process.stderr is not None
+        process.stderr.close()
+        process.wait()
+
+
+def test_the_log_level_changes_with_a_reload(start_signer: Start, folder: Path) -> None:
+    signer = start_signer()
+    signer.configure(folder, 'log_level = "error"')
+    signer.signal(signal.SIGHUP)
+    wait_until(lambda: signer.metrics()["generation"] == 2, "the reload")
+    wait_until(lambda: signer.metrics()["generations_draining"] == 0, "the old workers to leave")
+    before = len(signer.log_lines("message"))
+    assert len(signer.sign()) == 2
+    assert len(signer.log_lines("message")) == before
 
 
 def test_systemd_is_told_and_the_watchdog_is_fed(folder: Path) -> None:
@@ -278,8 +343,6 @@ def test_wrong_configuration_ends_with_78_and_every_mistake(folder: Path) -> Non
 
 
 def test_check_says_whether_the_configuration_is_good(folder: Path) -> None:
-    import subprocess
-
     signer = Signer(folder)
     command = [*signer.command, "--check"]
     good = subprocess.run(command, cwd=signer.working_folder, capture_output=True, text=True)

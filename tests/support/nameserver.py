@@ -82,6 +82,12 @@ class Nameserver:
         self.program.signal(signal.SIGHUP)
         wait_until(self._serves_this_serial, f"NSD serving the new {zone}")
 
+    def break_zone(self, zone: str) -> None:
+        """Have a zone answered with SERVFAIL, as if its own servers were silent: NSD knows it and has no file for it."""
+        with (self.folder / "nsd.conf").open("a") as configuration:
+            configuration.write(ZONE_CONFIGURATION.format(name=zone, file=self.folder / "missing.zone"))
+        self.program.restart()
+
     def records(self, zone: str) -> str:
         """Return the records a zone has now, as `change` takes them."""
         return self._zones[zone]

@@ -196,8 +196,11 @@ def signal_group(group: int, number: signal.Signals) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Return a log's text, whatever bytes are in it; empty if there is none yet."""
-    return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    """Return a log's text, whatever bytes are in it; empty if there is none yet, or its process in /proc has gone."""
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @contextmanager
