@@ -17,7 +17,7 @@ from mailward.auth.keys import PrivateKey
 from mailward.model.message import HeaderField, by_name, pick_bottom_up
 
 MAX_ALWAYS_ITEMS = 4000  # of the names that must be covered in full; with more of them the message cannot be signed
-MAX_OTHER_ITEMS = 1000  # of all the others; what is beyond stays unsigned
+MAX_OTHER_ITEMS = 500  # of all the others; what is beyond stays unsigned, so that our field fits where others must
 MAX_FAMILY_NAME = 60  # octets of a name that only a family covers: its author chose it, and h= has lines of 78
 
 MAX_CACHED_NAMES = 64  # so that the cache of h= lists has at most 2 MB whatever strangers send
