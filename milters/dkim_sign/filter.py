@@ -59,11 +59,21 @@ class Signer:
 class SignMessage:
     """One message on its way (the MessageFilter of mailward.milter.adapter)."""
 
-    __slots__ = ("_body_hash", "_body_lines", "_keys", "_signed_header", "_signer", "_started", "_transaction")
+    __slots__ = (
+        "_author_domains",
+        "_body_hash",
+        "_body_lines",
+        "_keys",
+        "_signed_header",
+        "_signer",
+        "_started",
+        "_transaction",
+    )
 
     def __init__(self, signer: Signer, transaction: Transaction) -> None:
         self._signer = signer
         self._transaction = transaction
+        self._author_domains: tuple[str, ...] = ()
         self._signed_header: SignedHeader | None = None
         self._keys: list[SigningKey] = []
         self._body_hash = BodyHash(signer.rules.canonicalizations.body)
@@ -105,6 +115,7 @@ class SignMessage:
         if not signer.policy.accepts_client(envelope):
             return Unsigned.NOT_OURS
         authors = author_domains(self._transaction.header)
+        self._author_domains = authors.domains
         if authors.fault is FromFault.SEVERAL_FIELDS:
             return Unsigned.SEVERAL_FROM
         if authors.fault is FromFault.MALFORMED and not authors.domains:
@@ -181,6 +192,7 @@ class SignMessage:
             client=envelope.client_address,
             login=envelope.login,
             mail_from=envelope.mail_from,
+            author_domain=" ".join(self._author_domains),
             verdict=verdict,
             reason=reason,
             signatures=" ".join([f"{key.signing_domain}/{key.selector}" for key in self._keys]),
