@@ -50,8 +50,8 @@ SIGNALS
 DIAGNOSTICS
     Run --check as the account the daemon runs as: it is asked whether that account can read the keys.
 
-    One line a message at level info: session, queue id, client, login, author domain, verdict, reason, signatures, milliseconds. The
-    reasons of an unsigned message: not-authenticated, no-author, malformed-from, several-from-fields,
+    One line a message at level info: session, queue id, client, login, author domain, verdict, reason, signatures,
+    milliseconds. The reasons of an unsigned message: not-authenticated, no-author, malformed-from, several-from-fields,
     no-right-for-domain, no-key-for-domain. Exit status 78: the configuration is wrong; each mistake has a line on stderr.
 
 BUGS

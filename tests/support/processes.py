@@ -1,4 +1,4 @@
-"""Real programs for tests: each in a folder of its own, in the foreground, on loopback.
+"""Real programs for tests and benchmarks: each in a folder of its own, in the foreground, on loopback.
 
 A program counts as started when it answers, not when it was forked. It is ended by the pid it was started with, never
 by its name: a machine may run the real thing beside the tests. A binary that is missing is a failure that names the
@@ -43,6 +43,7 @@ class Program:
         working_folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
         descriptors: Sequence[int] = (),
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -51,6 +52,7 @@ class Program:
         self.working_folder = working_folder or folder
         self.environment = dict(environment or {})
         self.descriptors = tuple(descriptors)  # handed on under their own numbers
+        self.start_seconds = start_seconds
         self.output_path = folder / f"{name}.output"
         self._started: subprocess.Popen[bytes] | None = None
 
@@ -76,7 +78,7 @@ class Program:
             )
         try:
             self._wait_until_ready()
-        except ProgramError:
+        except BaseException:
             self.stop()
             raise
 
@@ -92,7 +94,7 @@ class Program:
             signal_group(started.pid, signal.SIGKILL)
             started.wait()
             raise ProgramError(
-                f"{self.name} did not end within {STOP_SECONDS:.0f} s of TERM\n{self._explain()}"
+                f"{self.name} did not end within {STOP_SECONDS:.0f} s of TERM\n{self.explain()}"
             ) from None
         signal_group(started.pid, signal.SIGKILL)  # children that outlived it
 
@@ -112,17 +114,14 @@ class Program:
     def _wait_until_ready(self) -> None:
         started = self._started
         assert started is not None
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while not self.is_ready():
             code = started.poll()
             if code is not None:
-                raise ProgramError(f"{self.name} ended at once with status {code}\n{self._explain()}")
+                raise ProgramError(f"{self.name} ended at once with status {code}\n{self.explain()}")
             if time.monotonic() > deadline:
-                raise ProgramError(f"{self.name} did not answer within {START_SECONDS:.0f} s\n{self._explain()}")
+                raise ProgramError(f"{self.name} did not answer within {self.start_seconds:.0f} s\n{self.explain()}")
             time.sleep(POLL_SECONDS)
-
-    def _explain(self) -> str:
-        return f"command: {' '.join(self.command)}\noutput:\n{self.output()[-OUTPUT_SHOWN:]}"
 
 
 def require_binary(name: str, package: str) -> str:
