@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.programs import BenchError, output_of, require_binary
+from tests.support.processes import ProgramError, require_binary, run
 
 SOURCE = Path(__file__).with_name("milterload.c")
 SIGNATURE_FIELD = "DKIM-Signature"
@@ -54,14 +54,14 @@ class Driver:
     def __init__(self, folder: Path) -> None:
         self._binary = folder / "milterload"
         compiler = require_binary("cc", "gcc libc6-dev")
-        output_of([compiler, "-O2", "-o", str(self._binary), str(SOURCE), "-lpthread"])
+        run([compiler, "-O2", "-o", str(self._binary), str(SOURCE), "-lpthread"])
 
     def measure(self, socket: Path, pid: int, load: Load, *, signatures: int = 1) -> Measurement:
-        """Send the load and measure; BenchError unless each message got that many signatures."""
-        report = json.loads(output_of(self._command(socket, pid, load)))
+        """Send the load and measure; ProgramError unless each message got that many signatures."""
+        report = json.loads(run(self._command(socket, pid, load), seconds=None))  # -t bounds each reply
         added, wanted = report["fields_added"], load.count * signatures
         if added != wanted:
-            raise BenchError(f"{added} signatures on {load.count} messages, {wanted} expected")
+            raise ProgramError(f"{added} signatures on {load.count} messages, {wanted} expected")
         return Measurement(
             per_second=report["per_second"],
             p50_ms=report["p50_ms"],
@@ -78,7 +78,7 @@ class Driver:
     def signature_tags(self, socket: Path, message: Path) -> list[dict[str, str]]:
         """Send one message and return the tags of each signature that was added, white space left out."""
         command = [str(self._binary), "-v", "-c", "1", "-n", "1", "-s", f"unix:{socket}", "-f", str(message)]
-        fields = output_of(command).split(f"{SIGNATURE_FIELD}{NUL_SHOWN_AS}")[1:]
+        fields = run(command, seconds=None).split(f"{SIGNATURE_FIELD}{NUL_SHOWN_AS}")[1:]
         return [tags_of(text.split(NUL_SHOWN_AS)[0]) for text in fields]
 
     def _command(self, socket: Path, pid: int, load: Load) -> Sequence[str]:

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 SIGNATURES = 2000  # for one figure: half a second to two seconds
-TXT_STRING = 255  # RFC 1035 3.3.14: the longest character-string of a TXT record
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +53,6 @@ def bare_signature_microseconds() -> float:
 def openssl_version() -> str:
     """Return the version of the OpenSSL that cryptography uses: its wheels bring their own."""
     return backend.openssl_version_text()
-
-
-def txt_record(name: str, text: str) -> str:
-    """Format one TXT record for a zone, cut into strings of 255 octets.
-
-    >>> txt_record("2026a._domainkey", "v=DKIM1; p=")
-    '2026a._domainkey IN TXT "v=DKIM1; p="'
-    """
-    strings = [text[start : start + TXT_STRING] for start in range(0, len(text), TXT_STRING)]
-    return f"{name} IN TXT " + " ".join(f'"{string}"' for string in strings)
 
 
 def _write(private_key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, file: Path, selector: str, record: str) -> Key:

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bench.keys import bare_signature_microseconds, openssl_version
-from bench.programs import BenchError, output_of, require_binary
+from tests.support.processes import ProgramError, require_binary, run
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("opendkim", "rspamd", "dkimpy-milter", "openssl")
@@ -66,9 +66,9 @@ def memory_kilobytes(pids: Sequence[int]) -> int:
 
 def _openssl_speed(*options: str) -> float:
     """Return signatures a second, of all processes together."""
-    found = RSA_LINE.search(output_of([require_binary("openssl", "openssl"), "speed", *options, "rsa2048"]))
+    found = RSA_LINE.search(run([require_binary("openssl", "openssl"), "speed", *options, "rsa2048"]))
     if found is None:
-        raise BenchError("openssl speed printed no line for rsa 2048")
+        raise ProgramError("openssl speed printed no line for rsa 2048")
     return float(found.group(1))
 
 
@@ -105,8 +105,8 @@ def _revision() -> str:
     """Return the checkout's commit, or "(no git revision)"."""
     command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
     try:
-        return output_of(command).strip()
-    except (BenchError, FileNotFoundError):  # no repository, no commit yet, or no git
+        return run(command).strip()
+    except (ProgramError, FileNotFoundError):  # no repository, no commit yet, or no git
         return "(no git revision)"
 
 

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from bench.jobs import JOBS, Job
-from bench.programs import BenchError
 from bench.report import keep
 from bench.workbench import Options, Workbench, open_workbench
+from tests.support.processes import ProgramError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open_workbench(Options(chosen.rounds, chosen.messages)) as workbench:
             for job in chosen.jobs:
                 failures += not run_job(job, workbench)
-    except BenchError as error:
+    except ProgramError as error:
         print(f"bench: {error}", file=sys.stderr)
         failures += 1
     return 1 if failures else 0
@@ -38,7 +38,7 @@ def run_job(job: Job, workbench: Workbench) -> bool:
     say(f"bench: {job.name}: {job.title} ...")
     try:
         section = job.run(workbench)
-    except BenchError as error:
+    except ProgramError as error:
         say(f"bench: {job.name} failed: {error}")
         return False
     text = keep(job.name, job.title, section, workbench.options)

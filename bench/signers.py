@@ -15,23 +15,23 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.keys import Key
-from bench.programs import (
-    POLL_SECONDS,
-    BenchError,
-    Launch,
+from tests.support.processes import (
     Program,
+    ProgramError,
     answers_on_socket,
     free_port,
     require_binary,
+    wait_until,
 )
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PEERS = Path(__file__).with_name("peers")
+START_SECONDS = 90.0  # rspamd compiles its expressions for ten seconds at its first start
 RELOAD_SECONDS = 60.0
 FIRST_START_SECONDS = 3.0
 GENERATION = re.compile(r"^mailward_dkim_sign_generation(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)
@@ -83,17 +83,14 @@ class Signer:
         """Reload the configuration (ours only); return the seconds until the new generation serves."""
         before, started = self._generation(), time.monotonic()
         self._program.signal(signal.SIGHUP)
-        while self._generation() == before:
-            if time.monotonic() > started + RELOAD_SECONDS:
-                raise BenchError(f"no new generation within {RELOAD_SECONDS:.0f} s\n{self._program.output()}")
-            time.sleep(POLL_SECONDS)
+        wait_until(lambda: self._generation() != before, "a new generation", seconds=RELOAD_SECONDS)
         return time.monotonic() - started
 
     def _generation(self) -> float:
         with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=10) as response:
             found = GENERATION.search(response.read().decode("utf-8"))
         if found is None:
-            raise BenchError("no mailward_dkim_sign_generation in /metrics")
+            raise ProgramError("no mailward_dkim_sign_generation in /metrics")
         return float(found.group(1))
 
 
@@ -111,7 +108,7 @@ def running(name: str, task: Task) -> Iterator[Signer]:
 
 def mailward(task: Task) -> tuple[Program, Signer]:
     """Our daemon, from this checkout, with its default number of workers; its log goes to a file."""
-    socket, metrics = task.folder / "sign.sock", f"127.0.0.1:{free_port('127.0.0.1')}"
+    socket, metrics = task.folder / "sign.sock", f"127.0.0.1:{free_port()}"
     text = OURS.format(nameserver=task.nameserver, socket=socket, metrics=metrics)
     if task.table:
         text += f'table = "{task.table}"\n'
@@ -121,8 +118,7 @@ def mailward(task: Task) -> tuple[Program, Signer]:
     configuration = task.folder / "mailward.toml"
     configuration.write_text(text)
     command = [sys.executable, "-m", "milters.dkim_sign", "--config", str(configuration)]
-    launch = Launch(command, task.folder, lambda: answers_on_socket(socket), working_folder=CHECKOUT)
-    program = Program("mailward", launch)
+    program = _program("mailward", command, task, socket, working_folder=CHECKOUT)
     return program, Signer(program, socket, metrics)
 
 
@@ -163,19 +159,33 @@ SIGNERS: Mapping[str, Callable[[Task], tuple[Program, Signer]]] = {
 @contextmanager
 def _started(name: str, task: Task) -> Iterator[Signer]:
     program, signer = SIGNERS[name](task)
+    program.start()
     try:
-        program.start()
         yield signer
-    except BenchError as error:
-        raise BenchError(f"{name}: {error}\n{program.output()}") from None
+    except ProgramError as error:
+        raise ProgramError(f"{name}: {error}\n{program.explain()}") from None
     finally:
-        program.stop()
+        with suppress(ProgramError):  # it had to be killed, which takes nothing from what was measured before
+            program.stop()
 
 
 def _peer(name: str, command: Sequence[str], task: Task, socket: Path) -> tuple[Program, Signer]:
     socket.unlink(missing_ok=True)  # of the round before
-    program = Program(name, Launch(command, task.folder, lambda: answers_on_socket(socket)))
+    program = _program(name, command, task, socket)
     return program, Signer(program, socket)
+
+
+def _program(
+    name: str, command: Sequence[str], task: Task, socket: Path, *, working_folder: Path | None = None
+) -> Program:
+    return Program(
+        name,
+        command,
+        task.folder,
+        is_ready=lambda: answers_on_socket(socket),
+        working_folder=working_folder,
+        start_seconds=START_SECONDS,
+    )
 
 
 def _fill(template: str, task: Task, socket: Path) -> Path:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bench.driver import Load, Measurement
 from bench.jobs.sign import HEADER, WARM, cpu_of, median_ratio, row, warning
-from bench.keys import Key, rsa_key, txt_record
-from bench.nameserver import Nameserver
+from bench.keys import Key, rsa_key
 from bench.report import spread, table
 from bench.signers import Task, running
-from bench.workbench import CONNECTIONS, Workbench
+from bench.workbench import CONNECTIONS, DNS_PORT, DNS_TTL, Workbench
+from tests.support.nameserver import Nameserver, txt_record
 
 DOMAINS = 10_000
 ACTIVE = 100  # domains that send at a time, in turn: every worker has met them all when it counts
@@ -40,7 +40,7 @@ def run(workbench: Workbench) -> str:
     ]
     measured: dict[str, list[Measurement]] = {hoster.label: [] for hoster in hosters}
     reloads: dict[str, list[float]] = {hoster.label: [] for hoster in hosters}
-    with Nameserver(folder / "nsd", {ZONE: records(keys)}) as nameserver:
+    with Nameserver(folder / "nsd", {ZONE: records(keys)}, port=DNS_PORT, ttl=DNS_TTL) as nameserver:
         for _ in range(workbench.options.rounds):
             for hoster in hosters:
                 measurement, seconds = measure(hoster, nameserver, workbench)
@@ -72,7 +72,7 @@ def first_messages(hoster: Hoster, nameserver: Nameserver, workbench: Workbench)
 
 def task_of(hoster: Hoster, nameserver: Nameserver, workbench: Workbench) -> Task:
     """Return what the daemon is given."""
-    return Task(workbench.folder_of("mailward"), ZONE, [], nameserver.address, table=hoster.table)
+    return Task(workbench.folder_of("mailward"), ZONE, [], nameserver.endpoint, table=hoster.table)
 
 
 def write_keys(folder: Path) -> Sequence[Key]:

@@ -38,7 +38,7 @@ def measure(
     workbench: Workbench,
 ) -> None:
     """Send every body to one program, and add what was measured."""
-    task = Task(workbench.folder_of(name), DOMAIN, [workbench.rsa], workbench.nameserver.address)
+    task = Task(workbench.folder_of(name), DOMAIN, [workbench.rsa], workbench.nameserver.endpoint)
     with running(name, task) as signer:
         for body, (message, megabytes) in bodies.items():
             load = Load(message, MEGABYTES_A_ROUND // megabytes, warm=2, connections=CONNECTIONS)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from bench.driver import Load
 from bench.jobs.sign import verify
 from bench.machine import memory_kilobytes, process_tree
-from bench.programs import BenchError
 from bench.report import at_most, spread, table, target_table
 from bench.signers import Signer, Task, running
 from bench.workbench import DOMAIN, Workbench
+from tests.support.processes import ProgramError
 
 PROGRAMS = ("mailward", "opendkim", "rspamd")
 MEGABYTES = 50
@@ -39,7 +39,7 @@ def run(workbench: Workbench) -> str:
     courses: dict[str, list[Course]] = {name: [] for name in PROGRAMS}
     for _ in range(workbench.options.rounds):
         for name, rounds in courses.items():
-            task = Task(workbench.folder_of(name), DOMAIN, [workbench.rsa], workbench.nameserver.address)
+            task = Task(workbench.folder_of(name), DOMAIN, [workbench.rsa], workbench.nameserver.endpoint)
             with running(name, task) as signer:
                 verify(signer, workbench, ["rsa-sha256"])
                 rounds.append(watch(signer, workbench))
@@ -70,14 +70,14 @@ def watch(signer: Signer, workbench: Workbench) -> Course:
 
 
 def peak_while(sending: subprocess.Popen[bytes], tree: Sequence[int]) -> float:
-    """Return the most kilobytes seen until the driver ends; BenchError if the message got no signature."""
+    """Return the most kilobytes seen until the driver ends; ProgramError if the message got no signature."""
     peak = 0
     while sending.poll() is None:
         peak = max(peak, memory_kilobytes(tree))
         time.sleep(SAMPLE_SECONDS)
     report, _ = sending.communicate()
     if sending.returncode != 0 or json.loads(report)["fields_added"] != 1:
-        raise BenchError(f"the message of {MEGABYTES} MB was not signed: {report.decode('utf-8', 'replace')}")
+        raise ProgramError(f"the message of {MEGABYTES} MB was not signed: {report.decode('utf-8', 'replace')}")
     return peak
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bench.driver import Load, Measurement
 from bench.machine import BareRsa, bare_rsa
-from bench.programs import BenchError
 from bench.report import Target, at_least, at_most, disturbance, spread, table, target_table
 from bench.signers import Signer, Task, running
 from bench.workbench import CONNECTIONS, DOMAIN, Workbench
+from tests.support.processes import ProgramError
 
 PEERS = ("opendkim", "rspamd", "dkimpy-milter")
 SHARE_OF_MESSAGES = {"dkimpy-milter": 0.1}  # a tenth of the others' rate: the same time in a round
@@ -31,7 +31,7 @@ def run(workbench: Workbench) -> str:
     for _ in range(workbench.options.rounds):
         bare.append(bare_rsa())
         for name, rounds in measured.items():
-            task = Task(workbench.folder_of(name), DOMAIN, [workbench.rsa], workbench.nameserver.address)
+            task = Task(workbench.folder_of(name), DOMAIN, [workbench.rsa], workbench.nameserver.endpoint)
             with running(name, task) as signer:
                 h_items[name] = verify(signer, workbench, ["rsa-sha256"])
                 rounds.append(measure(signer, name, workbench))
@@ -48,7 +48,7 @@ def run_dual(workbench: Workbench) -> str:
     measured: Measurements = {way: [] for way in ways}
     for _ in range(workbench.options.rounds):
         for way, keys in ways.items():
-            task = Task(workbench.folder_of("mailward"), DOMAIN, keys, workbench.nameserver.address)
+            task = Task(workbench.folder_of("mailward"), DOMAIN, keys, workbench.nameserver.endpoint)
             with running("mailward", task) as signer:
                 verify(signer, workbench, ["rsa-sha256", "ed25519-sha256"][: len(keys)])
                 measured[way].append(measure(signer, "mailward", workbench, signatures=len(keys)))
@@ -63,14 +63,14 @@ def run_dual(workbench: Workbench) -> str:
 
 
 def verify(signer: Signer, workbench: Workbench, algorithms: Sequence[str]) -> int:
-    """Return how many items `h=` has; BenchError unless one message gets just these signatures."""
+    """Return how many items `h=` has; ProgramError unless one message gets just these signatures."""
     time.sleep(SETTLE_SECONDS)
     signatures = workbench.driver.signature_tags(signer.socket, workbench.messages.small())
     for signature in signatures:
         if (signature.get("d"), signature.get("c")) != (DOMAIN, "relaxed/relaxed"):
-            raise BenchError(f"not the signature that was wanted: {signature}")
+            raise ProgramError(f"not the signature that was wanted: {signature}")
     if sorted(signature["a"] for signature in signatures) != sorted(algorithms):
-        raise BenchError(f"signatures with {list(algorithms)} were wanted, and these came: {signatures}")
+        raise ProgramError(f"signatures with {list(algorithms)} were wanted, and these came: {signatures}")
     return len(signatures[0]["h"].split(":"))
 
 

@@ -1,4 +1,4 @@
-"""A real authoritative nameserver (NSD) on a loopback address and port 53 of its own.
+"""A real authoritative nameserver (NSD) on a loopback address of its own, at port 53 unless told otherwise.
 
 Port 53 because OpenDKIM can be told a nameserver's address but not its port. Besides its zones it serves the root, so
 that a name it does not know is NXDOMAIN rather than REFUSED, and `. NS` has an answer.
@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import dns.exception
 import dns.message
@@ -26,7 +27,7 @@ TXT_STRING = 255  # RFC 1035 3.3.14: the longest character-string of a TXT recor
 CONFIGURATION = """\
 server:
     ip-address: {address}
-    port: 53
+    port: {port}
     do-ip6: no
     username: ""
     chroot: ""
@@ -44,24 +45,41 @@ remote-control:
 ZONE_CONFIGURATION = 'zone:\n    name: "{name}"\n    zonefile: "{file}"\n'
 ZONE = """\
 $ORIGIN {origin}
-$TTL 1
-@ IN SOA ns.invalid. postmaster.invalid. {serial} 3600 600 86400 1
+$TTL {ttl}
+@ IN SOA ns.invalid. postmaster.invalid. {serial} 3600 600 86400 {ttl}
 @ IN NS ns.invalid.
 {records}
 """
 
 
 class Nameserver:
-    """NSD with zones given as text: a zone's name, and its records relative to it ("www A 192.0.2.1")."""
+    """NSD with zones given as text: a zone's name, and its records relative to it ("www A 192.0.2.1").
 
-    def __init__(self, folder: Path, zones: Mapping[str, str]) -> None:
+    Answers, of either kind, may be kept for `ttl` seconds. As a context manager it runs within the `with` block.
+    """
+
+    def __init__(self, folder: Path, zones: Mapping[str, str], *, port: int = PORT, ttl: int = 1) -> None:
         folder.mkdir()
         self.folder = folder
-        self.address = free_address()
+        self.address = free_address(port)
+        self.port = port
+        self._ttl = ttl
         self._zones = {".": "", **zones}
         self._serial = 1
         command = [require_binary("nsd", "nsd"), "-d", "-c", str(folder / "nsd.conf")]
         self.program = Program("nsd", command, folder, is_ready=self._serves_this_serial)
+
+    @property
+    def endpoint(self) -> str:
+        """Return `ADDRESS:PORT`."""
+        return f"{self.address}:{self.port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Start it; it answers for all its zones when this returns."""
@@ -93,11 +111,11 @@ class Nameserver:
         return self._zones[zone]
 
     def _write(self) -> None:
-        configuration = CONFIGURATION.format(address=self.address, folder=self.folder)
+        configuration = CONFIGURATION.format(address=self.address, port=self.port, folder=self.folder)
         for name, records in self._zones.items():
             file = self.folder / f"{name.strip('.') or 'root'}.zone"
             origin = name if name.endswith(".") else name + "."
-            file.write_text(ZONE.format(origin=origin, serial=self._serial, records=records))
+            file.write_text(ZONE.format(origin=origin, ttl=self._ttl, serial=self._serial, records=records))
             configuration += ZONE_CONFIGURATION.format(name=name, file=file)
         (self.folder / "nsd.conf").write_text(configuration)
 
@@ -107,7 +125,7 @@ class Nameserver:
     def _serial_of(self, zone: str) -> int | None:
         question = dns.message.make_query(zone, dns.rdatatype.SOA)
         try:
-            response = dns.query.udp(question, self.address, port=PORT, timeout=1)
+            response = dns.query.udp(question, self.address, port=self.port, timeout=1)
         except (OSError, dns.exception.DNSException):
             return None
         return int(response.answer[0][0].serial) if response.answer else None
@@ -123,17 +141,17 @@ def txt_record(name: str, text: str) -> str:
     return f"{name} IN TXT " + " ".join(f'"{string}"' for string in strings)
 
 
-def free_address() -> str:
-    """Return a loopback address whose port 53 is free, for UDP and TCP."""
+def free_address(port: int = PORT) -> str:
+    """Return a loopback address on which this port is free, for UDP and TCP."""
     for _ in range(100):
         address = f"127.53.{random.randrange(1, 255)}.{random.randrange(1, 255)}"
         try:
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 with socket.socket(socket.AF_INET, kind) as attempt:
-                    attempt.bind((address, PORT))
+                    attempt.bind((address, port))
         except PermissionError:
-            raise ProgramError(f"port 53 needs root, and this is uid {os.geteuid()}") from None
+            raise ProgramError(f"port {port} needs root, and this is uid {os.geteuid()}") from None
         except OSError:
             continue
         return address
-    raise ProgramError("port 53 is taken on every loopback address: does a nameserver listen on 0.0.0.0?")
+    raise ProgramError(f"port {port} is taken on every loopback address: does a nameserver listen on 0.0.0.0?")

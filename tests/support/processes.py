@@ -111,6 +111,10 @@ class Program:
         """Return all that it has written to stdout and stderr, over all its starts."""
         return read_text(self.output_path)
 
+    def explain(self) -> str:
+        """Return its command and the end of its output, for an error's text."""
+        return f"command: {' '.join(self.command)}\noutput:\n{self.output()[-OUTPUT_SHOWN:]}"
+
     def _wait_until_ready(self) -> None:
         started = self._started
         assert started is not None
@@ -138,12 +142,13 @@ def require_root() -> None:
         raise ProgramError("this must run as root: it starts a real Postfix, and a nameserver on port 53 of loopback")
 
 
-def run(command: Sequence[str], *, standard_input: bytes = b"") -> str:
-    """Run a command to its end and return its output; ProgramError if it fails."""
-    done = subprocess.run(command, input=standard_input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+def run(command: Sequence[str], *, standard_input: bytes = b"", seconds: float | None = 60.0) -> str:
+    """Run a command to its end and return its standard output; ProgramError with all its words if it fails."""
+    done = subprocess.run(command, input=standard_input, capture_output=True, timeout=seconds)
     output = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0:
-        raise ProgramError(f"{' '.join(command)} failed with status {done.returncode}\n{output[-OUTPUT_SHOWN:]}")
+        words = output + done.stderr.decode("utf-8", "replace")
+        raise ProgramError(f"{' '.join(command)} failed with status {done.returncode}\n{words[-OUTPUT_SHOWN:]}")
     return output
 
 
