@@ -91,8 +91,9 @@ class Postfix:
         return read_text(self.log_path)
 
     def warnings(self) -> list[str]:
-        """Return the log's lines of level warning and above."""
-        return [line for line in self.log().splitlines() if re.search(r": (warning|error|fatal|panic):", line)]
+        """Return the log's lines of level warning and above; not what Postfix has to say of the machine's own clocks."""
+        lines = [line for line in self.log().splitlines() if re.search(r": (warning|error|fatal|panic):", line)]
+        return [line for line in lines if not re.search("file system clock is|resetting file time", line)]
 
     def queue_ids(self) -> list[str]:
         """Return the queue ids of all messages in the queue (not those still in maildrop)."""
