@@ -1,1 +1,1 @@
-"""Running as a service: configuration, log, metrics, status page, supervisor, worker."""
+"""Running as a service: log, metrics, status page, supervisor, worker."""

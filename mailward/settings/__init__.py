@@ -1,1 +1,1 @@
-"""What each table of mailward.toml may hold, with defaults. The daemons and the `mailward` command both read them."""
+"""What each table of mailward.toml may hold, with defaults, and reading it; the daemons and the `mailward` command share it."""

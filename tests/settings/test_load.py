@@ -11,6 +11,7 @@ import pytest
 from mailward.model.errors import ConfigError, Mistake
 from mailward.settings import load as config
 from mailward.settings.load import read_sections, structure
+from tests.settings.files import Files
 
 
 @attrs.frozen
@@ -37,34 +38,9 @@ class Whole:
     part: Part = Part()
 
 
-class Files:
-    """A configuration in a folder of its own, with its conf.d."""
-
-    def __init__(self, folder: Path) -> None:
-        self.main = folder / "mailward.toml"
-        self.extra = folder / "conf.d"
-        self.extra.mkdir()
-
-    def write(self, main: str, **extra: str) -> Files:
-        """Write the main file, and a file of conf.d for each keyword."""
-        self.main.write_text(main)
-        for name, text in extra.items():
-            (self.extra / f"{name}.toml").write_text(text)
-        return self
-
-    def read(self) -> Part:
-        return structure(read_sections(self.main), Whole).part
-
-    def mistakes(self) -> list[tuple[str, str, str]]:
-        """Return what is wrong: the file's name without its folder, the key, what was expected."""
-        with pytest.raises(ConfigError) as caught:
-            self.read()
-        return [(Path(mistake.file).name, mistake.where, mistake.expected) for mistake in caught.value.mistakes]
-
-
 @pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
+def files(tmp_path: Path) -> Files[Part]:
+    return Files(tmp_path, Whole)
 
 
 @pytest.mark.parametrize(
@@ -77,20 +53,20 @@ def files(tmp_path: Path) -> Files:
         pytest.param(b"#" + b" " * config.MAX_FILE, "", "4 MiB", id="too large"),
     ],
 )
-def test_a_file_that_cannot_be_used(files: Files, octets: bytes, where: str, expected: str) -> None:
+def test_a_file_that_cannot_be_used(files: Files[Part], octets: bytes, where: str, expected: str) -> None:
     files.main.write_bytes(octets)
     ((file, key, found),) = files.mistakes()
     assert (file, key) == ("mailward.toml", where)
     assert expected in found
 
 
-def test_a_file_of_the_largest_size_is_read(files: Files) -> None:
+def test_a_file_of_the_largest_size_is_read(files: Files[Part]) -> None:
     text = "[part]\nnumber = 7\n#"
     files.write(text + " " * (config.MAX_FILE - len(text)))
     assert files.read().number == 7
 
 
-def test_a_file_that_is_missing_and_one_that_is_a_folder(files: Files) -> None:
+def test_a_file_that_is_missing_and_one_that_is_a_folder(files: Files[Part]) -> None:
     (files.extra / "x.toml").mkdir()
     assert files.mistakes() == [
         ("mailward.toml", "", "cannot be read: No such file or directory"),
@@ -98,12 +74,12 @@ def test_a_file_that_is_missing_and_one_that_is_a_folder(files: Files) -> None:
     ]
 
 
-def test_mistakes_of_several_files_are_found_in_one_go(files: Files) -> None:
+def test_mistakes_of_several_files_are_found_in_one_go(files: Files[Part]) -> None:
     files.write("= 1", b="flag = 2\n", a="x")
     assert [file for file, _, _ in files.mistakes()] == ["mailward.toml", "a.toml"]
 
 
-def test_an_empty_configuration_is_all_defaults(files: Files) -> None:
+def test_an_empty_configuration_is_all_defaults(files: Files[Part]) -> None:
     assert files.write("").read() == Part()
 
 
@@ -144,11 +120,11 @@ def test_an_empty_configuration_is_all_defaults(files: Files) -> None:
         pytest.param("part = 3", {"a": "[part]\nnumber = 2"}, Part(number=2), id="a table replaces a value"),
     ],
 )
-def test_files_merge(files: Files, main: str, extra: dict[str, str], part: Part) -> None:
+def test_files_merge(files: Files[Part], main: str, extra: dict[str, str], part: Part) -> None:
     assert files.write(main, **extra).read() == part
 
 
-def test_other_files_of_conf_d_are_not_read(files: Files) -> None:
+def test_other_files_of_conf_d_are_not_read(files: Files[Part]) -> None:
     for name in ("a.toml.dpkg-new", "a.toml~", "a.conf"):
         (files.extra / name).write_text("broken")
     assert files.write("[part]\nnumber = 1").read().number == 1
@@ -212,23 +188,23 @@ BAD_ITEM = "[[part.item]]\nname = 3\n"
     ],
 )
 def test_a_mistake_names_the_file_it_is_in(
-    files: Files, main: str, extra: dict[str, str], places: list[tuple[str, str]]
+    files: Files[Part], main: str, extra: dict[str, str], places: list[tuple[str, str]]
 ) -> None:
     assert [(file, key) for file, key, _ in files.write(main, **extra).mistakes()] == places
 
 
-def test_a_key_that_nobody_set_is_missing_in_the_main_file(tmp_path: Path) -> None:
+def test_a_key_that_nobody_set_is_missing_in_the_main_file(files: Files[Part]) -> None:
     @attrs.frozen
     class Strict:
         name: str
 
-    main = Files(tmp_path).write("").main
+    main = files.write("").main
     with pytest.raises(ConfigError) as caught:
         structure(read_sections(main), Strict)
     assert caught.value.mistakes == [Mistake(str(main), "name", "is missing")]
 
 
-def test_reading_alone_raises_nothing(files: Files) -> None:
+def test_reading_alone_raises_nothing(files: Files[Part]) -> None:
     sections = read_sections(files.write("broken").main)
     assert len(sections.mistakes) == 1
     tables: dict[str, Any] = sections.tables

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailward.model.errors import ConfigError
-from mailward.settings.load import read_sections, structure
 from mailward.settings.values import DomainName, Duration, FileMode, NetworkList, Port, SocketAddress
+from tests.settings.files import Files
 
 
 def even(_instance: object, _attribute: object, value: int) -> None:
@@ -57,29 +57,9 @@ class Whole:
     other: Mapping[str, Any] = attrs.field(factory=dict)
 
 
-class Files:
-    """A configuration in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.main = folder / "mailward.toml"
-
-    def write(self, main: str) -> Files:
-        self.main.write_text(main, encoding="utf-8")
-        return self
-
-    def read(self) -> Part:
-        return structure(read_sections(self.main), Whole).part
-
-    def mistakes(self) -> list[tuple[str, str, str]]:
-        """Return what is wrong: the file's name without its folder, the key, what was expected."""
-        with pytest.raises(ConfigError) as caught:
-            self.read()
-        return [(Path(mistake.file).name, mistake.where, mistake.expected) for mistake in caught.value.mistakes]
-
-
 @pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
+def files(tmp_path: Path) -> Files[Part]:
+    return Files(tmp_path, Whole)
 
 
 def network(text: str) -> NetworkList:
@@ -116,7 +96,7 @@ def network(text: str) -> NetworkList:
         ('words = ["x"]', ("x",)),
     ],
 )
-def test_a_value_is_read(files: Files, line: str, value: object) -> None:
+def test_a_value_is_read(files: Files[Part], line: str, value: object) -> None:
     part = files.write(f"[the-part]\n{line}\n").read()
     found = getattr(part, line.partition(" ")[0])
     assert found == value
@@ -179,7 +159,7 @@ DURATION, PORT, SOCKET = "a duration with its unit", "an IP address and a port",
         ('words = "x"', 'expected a list, found "x"'),
     ],
 )
-def test_a_bad_value_names_file_key_and_what_was_expected(files: Files, line: str, expected: str) -> None:
+def test_a_bad_value_names_file_key_and_what_was_expected(files: Files[Part], line: str, expected: str) -> None:
     ((file, key, found),) = files.write(f"[the-part]\n{line}\n").mistakes()
     assert (file, key) == ("mailward.toml", "the-part." + line.partition(" ")[0])
     assert expected in found
@@ -214,13 +194,13 @@ def test_a_bad_value_names_file_key_and_what_was_expected(files: Files, line: st
         pytest.param('[the-part]\nsocket = "unix:/\\u0000"', "the-part.socket", "expected", id="NUL in a socket"),
     ],
 )
-def test_a_mistake_in_the_structure(files: Files, text: str, key: str, expected: str) -> None:
+def test_a_mistake_in_the_structure(files: Files[Part], text: str, key: str, expected: str) -> None:
     ((file, where, found),) = files.write(text).mistakes()
     assert (file, where) == ("mailward.toml", key)
     assert expected in found
 
 
-def test_all_mistakes_are_found_in_one_go(files: Files) -> None:
+def test_all_mistakes_are_found_in_one_go(files: Files[Part]) -> None:
     text = "[the-part]\nflag = 1\nnumber = 3\nx = 1\nwords = [1, 2]\n[[the-part.item]]\ncount = 'a'\n"
     keys = [key for _, key, _ in files.write(text).mistakes()]
     assert sorted(keys) == sorted(
@@ -228,14 +208,14 @@ def test_all_mistakes_are_found_in_one_go(files: Files) -> None:
     )
 
 
-def test_a_long_value_is_clipped_in_its_message(files: Files) -> None:
+def test_a_long_value_is_clipped_in_its_message(files: Files[Part]) -> None:
     ((_, _, expected),) = files.write(f'[the-part]\nflag = "{"x" * 1000}"\n').mistakes()
     assert len(expected) < 100
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(max_size=60) | st.text("[]=.\"'\n#a1{} ,", max_size=60))
-def test_any_text_is_a_configuration_or_a_named_mistake(files: Files, text: str) -> None:
+def test_any_text_is_a_configuration_or_a_named_mistake(files: Files[Part], text: str) -> None:
     files.main.write_text(text, encoding="utf-8", newline="")
     try:
         part = files.read()
