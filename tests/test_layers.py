@@ -16,7 +16,13 @@ MAY_IMPORT = {
     "mailward.model": ("mailward.model",),
     "mailward.auth": ("mailward.model", "mailward.auth"),
     "mailward.policy": ("mailward.model", "mailward.policy"),
-    "mailward.adapters": ("mailward.model", "mailward.adapters", "mailward.auth.keys"),
+    "mailward.adapters": (
+        "mailward.model",
+        "mailward.adapters",
+        "mailward.auth.keys",
+        "mailward.policy.breaker",
+        "mailward.policy.failover",
+    ),
     "mailward.milter": ("mailward.model", "mailward.milter"),
     "mailward.settings": (
         "mailward.model",
@@ -27,6 +33,7 @@ MAY_IMPORT = {
     ),
     "mailward.daemon": ("mailward", "mailward.model", "mailward.daemon", "mailward.settings"),
     "milters.dkim_sign": ("mailward", "milters.dkim_sign"),
+    "milters.auth_verify": ("mailward", "milters.auth_verify"),
     "postmaster": ("mailward", "postmaster"),
 }
 
@@ -35,9 +42,9 @@ HOME_OF_LIBRARY = {
     "milter": ("mailward.milter.adapter",),
     "Milter": (),
     "dkim": ("mailward.auth.dkim",),
-    "spf": (),
-    "authres": (),
-    "dns": ("mailward.adapters.resolver",),
+    "spf": ("mailward.auth.spf",),
+    "authres": ("mailward.auth.authres",),
+    "dns": ("mailward.adapters.dns_wire",),
     "cryptography": ("mailward.auth.keys",),
     "structlog": ("mailward.daemon.log",),
     "cattrs": ("mailward.settings.load",),

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 
 from mailward.model.domain import InvalidDomain, normalize
 from mailward.model.message import HeaderField
+from mailward.model.results import Authors, FromFault
 
 MAX_FROM = 16 * 1024  # octets; a From field with hundreds of authors fits, a longer one is an attack on the reader
 MAX_COMMENT_DEPTH = 32
@@ -33,28 +33,6 @@ _PLAIN = re.compile(
 )
 _AFTER_AT = re.compile(r"@\s*([^\s<>()\[\],;:\"@\\]*)")
 _COMMENT_STEP = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
-
-
-class FromFault(Enum):
-    """Why the authors of a message cannot be told."""
-
-    MISSING = "no-from"
-    SEVERAL_FIELDS = "several-from-fields"
-    MALFORMED = "malformed-from"
-    NO_DOMAIN = "from-without-domain"
-
-
-@dataclass(frozen=True, slots=True)
-class Authors:
-    """The distinct author domains in the order they stand (normalized A-labels), and the fault of the From field if any.
-
-    With SEVERAL_FIELDS they are those of all the fields that could be read. With MALFORMED they are all that any reader could
-    take for an author's domain, whatever stands behind an `@`: enough to ask whether a login may speak for each of them, never
-    enough to judge a stranger's mail by.
-    """
-
-    domains: tuple[str, ...]
-    fault: FromFault | None = None
 
 
 class _Malformed(ValueError):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailward.adapters.key_files import KeyCache, KeyFileError
-from mailward.auth.author import FromFault, author_domains
+from mailward.auth.author import author_domains
 from mailward.auth.body_hash import BodyHash
 from mailward.auth.dkim_sign import SignedHeader, SigningKey, SigningRules, TooManyFields
 from mailward.auth.keys import Algorithm, PrivateKey
@@ -18,6 +18,7 @@ from mailward.auth.line_length import LongLineDetector, has_long_line
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Gauge, Histogram, Row
 from mailward.model.message import Transaction
+from mailward.model.results import FromFault
 from mailward.model.verdict import Action, InsertField, Reply, Verdict
 from mailward.policy.signing import KeyRef, SigningPolicy, Unsigned, choose_published, select
 from milters.dkim_sign.publication import PublicationWatch

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailward.auth.author import MAX_FROM, Authors, FromFault, address_domains, author_domains
+from mailward.auth.author import MAX_FROM, address_domains, author_domains
 from mailward.model.message import HeaderField
+from mailward.model.results import Authors, FromFault
 
 
 @pytest.mark.parametrize(
