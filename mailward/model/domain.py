@@ -31,6 +31,8 @@ def normalize(name: str) -> str:
     >>> normalize("b\u00fccher.example")
     'xn--bcher-kva.example'
     """
+    if len(name) > MAX_NAME + 1:  # first: what follows takes quadratic time over text of many scripts
+        raise InvalidDomain("empty or longer than 253 octets")
     if name.isascii():
         domain = name.lower()
     else:
@@ -53,6 +55,8 @@ def _a_label(label: str) -> str:
     if label.isascii():
         return label.lower()
     text = unicodedata.normalize("NFKC", label.lower()).lower()
+    if len(text) > MAX_LABEL:  # its A-label is longer yet
+        raise InvalidDomain("a label is empty, too long or has characters no host name has")
     if text.isascii():
         if "." in text:  # no dot is made of a character that only looks like one, with a digit before it or not
             raise InvalidDomain("a label has characters no host name has")
