@@ -12,13 +12,16 @@ BENCH_PACKAGES := opendkim opendmarc rspamd dkimpy-milter openssl
 DEBIAN_PYTHON_PACKAGES := python3-milter python3-dkim python3-spf python3-authres python3-dnspython python3-cryptography python3-click \
 	python3-prometheus-client python3-structlog python3-attr python3-cattr python3-pytest python3-hypothesis python3-nacl python3-yaml
 
-.PHONY: demo test lint bench test-debian clean mail-packages root
+# Test suites of others, in the packages they come in.
+SUITES := $(VENV)/fixtures/pyspf-2.0.14.tar.gz
+
+.PHONY: demo test lint bench test-debian clean mail-packages suites root
 .NOTPARALLEL:
 
 demo: mail-packages $(VENV)/test
 	@KEEP=$(KEEP) $(BIN)/python -m tests.mail.demo
 
-test: mail-packages $(VENV)/test
+test: mail-packages $(VENV)/test suites
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/lint
@@ -31,7 +34,7 @@ bench: mail-packages $(VENV)/test
 	$(BIN)/python -m bench.run
 
 # The same tests with Debian's own Python and its versions of every library.
-test-debian: root
+test-debian: root suites
 	@tools/need $(MAIL_PACKAGES) $(DEBIAN_PYTHON_PACKAGES)
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider
 
@@ -49,6 +52,13 @@ $(VENV)/pip: tools/venv
 
 $(VENV)/test: $(VENV)/pip pyproject.toml
 	$(BIN)/pip install -qq --editable '.[test]'
+	@touch $@
+
+suites: $(SUITES)
+
+# Without isolation pip reads the package's name with the venv's own setuptools and downloads no other.
+$(SUITES): $(VENV)/pip tools/suites.txt
+	$(BIN)/pip download -qq --dest $(@D) --no-deps --no-binary pyspf --no-build-isolation --require-hashes -r tools/suites.txt
 	@touch $@
 
 $(VENV)/lint: $(VENV)/test

@@ -23,15 +23,25 @@ MAY_IMPORT = {
         "mailward.policy.breaker",
         "mailward.policy.failover",
     ),
+    "mailward.inbound": ("mailward.model", "mailward.auth", "mailward.policy", "mailward.inbound"),
     "mailward.milter": ("mailward.model", "mailward.milter"),
     "mailward.settings": (
         "mailward.model",
         "mailward.settings",
         "mailward.auth",
         "mailward.policy",
+        "mailward.inbound",
         "mailward.adapters.key_files",
     ),
-    "mailward.daemon": ("mailward", "mailward.model", "mailward.daemon", "mailward.settings"),
+    "mailward.daemon": (
+        "mailward",
+        "mailward.model",
+        "mailward.daemon",
+        "mailward.settings",
+        "mailward.milter.program",
+        "mailward.adapters.resolver",
+        "mailward.adapters.dns_servers",
+    ),
     "milters.dkim_sign": ("mailward", "milters.dkim_sign"),
     "milters.auth_verify": ("mailward", "milters.auth_verify"),
     "postmaster": ("mailward", "postmaster"),
@@ -42,7 +52,7 @@ HOME_OF_LIBRARY = {
     "milter": ("mailward.milter.adapter",),
     "Milter": (),
     "dkim": ("mailward.auth.dkim",),
-    "spf": ("mailward.auth.spf",),
+    "spf": ("mailward.auth.spf_record",),
     "authres": ("mailward.auth.authres",),
     "dns": ("mailward.adapters.dns_wire",),
     "cryptography": ("mailward.auth.keys",),
@@ -59,7 +69,7 @@ HOME_OF_LIBRARY = {
     "click": ("mailward.daemon.cli", "postmaster"),
 }
 
-PURE_ROOMS = ("mailward.model", "mailward.auth", "mailward.policy")
+PURE_ROOMS = ("mailward.model", "mailward.auth", "mailward.policy", "mailward.inbound")
 NEVER_IN_PURE_ROOMS = ("socket", "logging", "threading", "asyncio", "os", "subprocess", "selectors", "signal")
 
 
