@@ -57,7 +57,10 @@ def author_domains(header: Iterable[HeaderField]) -> Authors:
             domains.update(dict.fromkeys(address_domains(raw_value)))
         except ValueError:
             fault = fault or FromFault.MALFORMED
-            domains.update(dict.fromkeys(_conceivable_domains(raw_value)))
+            conceivable = _conceivable_domains(raw_value)
+            if not conceivable:  # the other fields' domains must not stand in for one that nobody can read
+                return Authors((), fault)
+            domains.update(dict.fromkeys(conceivable))
     if not domains and fault is None:
         fault = FromFault.NO_DOMAIN
     return Authors(tuple(domains), fault)

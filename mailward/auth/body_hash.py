@@ -1,7 +1,7 @@
 """The hash of a canonical message body (RFC 6376 3.4.3, 3.4.4), computed while the body streams past.
 
 Linear in the body's length and constant in memory, whatever the body holds: nothing is kept but a count of line ends
-and at most two octets. Chunks may be cut anywhere, between CR and LF too. Never signs with or verifies `l=` here.
+and at most two octets. Chunks may be cut anywhere, between CR and LF too. `l=` is only for verifying: we never sign with it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from enum import Enum
+from typing import NamedTuple
 
 CRLF = b"\r\n"
 _BLANK_LINES = CRLF * 4096  # empty lines that turn out to be content are hashed in pieces of this size
@@ -22,6 +23,20 @@ class Canonicalization(Enum):
     RELAXED = "relaxed"
 
 
+class BodyForm(NamedTuple):
+    """Which octets of a body a signature hashes: a canonical form, and of that the first `limit` (`l=`; None: all)."""
+
+    canonicalization: Canonicalization
+    limit: int | None = None
+
+
+class BodyDigest(NamedTuple):
+    """The hash of a body in one form, and how many octets the whole canonical body has, whatever the limit."""
+
+    octets: bytes
+    length: int
+
+
 class BodyHash:
     r"""SHA-256 over one canonical form of a body that arrives in chunks with CRLF line ends.
 
@@ -32,11 +47,13 @@ class BodyHash:
     True
     """
 
-    __slots__ = ("_blank_lines", "_has_content", "_hash", "_held", "_is_relaxed")
+    __slots__ = ("_blank_lines", "_has_content", "_hash", "_held", "_is_relaxed", "length")
 
-    def __init__(self, canonicalization: Canonicalization) -> None:
+    def __init__(self, canonicalization: Canonicalization, limit: int | None = None) -> None:
+        """With a `limit` only that many octets of the canonical body are hashed (RFC 6376 3.5, `l=`)."""
+        self.length = 0  # octets of the canonical body, the ones beyond the limit too; complete after digest()
         self._is_relaxed = canonicalization is Canonicalization.RELAXED
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if limit is None else _FirstOctets(limit)
         self._held = b""  # a space and/or a CR at the end so far, whose meaning the next octet decides
         self._blank_lines = 0  # line ends seen since the last content
         self._has_content = False
@@ -68,7 +85,13 @@ class BodyHash:
         # An empty body is CRLF in the simple form and nothing in the relaxed one.
         if self._has_content or not self._is_relaxed:
             self._hash.update(CRLF)
+            self.length += len(CRLF)
         return self._hash.digest()
+
+    def finish(self) -> BodyDigest:
+        """Return digest() together with the length; the body ends here."""
+        octets = self.digest()
+        return BodyDigest(octets, self.length)
 
     def _hash_content(self, content: memoryview) -> None:
         """Hash `content` behind the empty lines before it, which are now known not to be at the body's end."""
@@ -78,8 +101,28 @@ class BodyHash:
         if rest:
             self._hash.update(_BLANK_LINES[:rest])
         self._hash.update(content)
+        self.length += self._blank_lines * 2 + len(content)
         self._blank_lines = 0
         self._has_content = True
+
+
+class _FirstOctets:
+    """A SHA-256 that takes a number of octets and lets all further ones pass."""
+
+    __slots__ = ("_hash", "_left")
+
+    def __init__(self, limit: int) -> None:
+        self._hash = hashlib.sha256()
+        self._left = limit
+
+    def update(self, octets: bytes | memoryview) -> None:
+        if self._left:
+            taken = octets[: self._left]
+            self._hash.update(taken)
+            self._left -= len(taken)
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
 
 
 def _relax(text: bytes) -> bytes:

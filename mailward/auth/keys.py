@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import Enum
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -19,6 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 MIN_RSA_BITS = 1024  # RFC 8301 3.2: signers MUST use at least this
 RECOMMENDED_RSA_BITS = 2048  # and SHOULD use this
 MAX_RSA_BITS = 8192  # larger ones fit no DNS answer and take a quarter of a second a signature
+MAX_EXPONENT = 1 << 32  # 65537 is usual; a stranger's key with a huge one would keep us computing
+ED25519_OCTETS = 32
+
+_RSA_ENCRYPTION = bytes.fromhex("06092a864886f70d010101")  # the object identifier of RFC 3279 2.3.1, in DER
+_SEQUENCE, _INTEGER = 0x30, 0x02
 
 _PKCS1 = padding.PKCS1v15()
 _DIGEST_OF_SHA256 = Prehashed(hashes.SHA256())
@@ -133,19 +138,80 @@ def same_public_key(key: PrivateKey, published: bytes) -> bool:
     RSA keys are published as SubjectPublicKeyInfo or, by some, as bare PKCS#1: they are compared as numbers.
     Raises InvalidKey where `published` is no key of that type at all.
     """
-    try:
-        der = base64.b64decode(b"".join(published.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidKey("p= is not base64") from None
+    der = _decode(published)
     if key.algorithm is Algorithm.ED25519_SHA256 or der == key.public_key:
         return der == key.public_key
+    public, secret = _load_rsa(der), key._secret
+    return isinstance(secret, rsa.RSAPrivateKey) and public.public_numbers() == secret.public_key().public_numbers()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A key from the DNS that verifies; nothing is said here about whether `bits` are enough."""
+
+    algorithm: Algorithm
+    bits: int
+    _public: rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+
+    def verify(self, digest: bytes, signature: bytes) -> bool:
+        """Say whether `signature` is this key's for a SHA-256 digest; any octets get an answer."""
+        try:
+            if isinstance(self._public, rsa.RSAPublicKey):
+                self._public.verify(signature, digest, _PKCS1, _DIGEST_OF_SHA256)
+            else:
+                self._public.verify(signature, digest)
+        except (InvalidSignature, ValueError, UnsupportedAlgorithm, InternalError):
+            return False
+        return True
+
+
+def load_public_key(algorithm: Algorithm, published: bytes) -> PublicKey:
+    """Read the text of a record's `p=`: base64 of SubjectPublicKeyInfo or bare PKCS#1, or of 32 octets (RFC 8463 4).
+
+    Raises InvalidKey for anything else, and for RSA numbers with which no honest signature can be made. All of it is
+    looked at before the first computation: a modulus or exponent of a stranger's choice may take seconds.
+    """
+    octets = _decode(published)
+    if algorithm is Algorithm.ED25519_SHA256:
+        if len(octets) != ED25519_OCTETS:
+            raise InvalidKey("p= is not the 32 octets of an Ed25519 key")
+        return PublicKey(algorithm, 256, ed25519.Ed25519PublicKey.from_public_bytes(octets))
+    public = _load_rsa(octets)
+    numbers = public.public_numbers()
+    if numbers.e <= 1 or numbers.e % 2 == 0 or numbers.e > MAX_EXPONENT:
+        raise InvalidKey("the RSA exponent is even, 1, or above 2^32")
+    if numbers.n % 2 == 0:
+        raise InvalidKey("the RSA modulus is even")
+    return PublicKey(algorithm, public.key_size, public)
+
+
+def _decode(published: bytes) -> bytes:
+    try:
+        return base64.b64decode(b"".join(published.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidKey("p= is not base64") from None
+
+
+def _load_rsa(der: bytes) -> rsa.RSAPublicKey:
+    if not _claims_to_be_rsa(der):
+        raise InvalidKey("p= is not an RSA public key")
     try:
         public = serialization.load_der_public_key(der)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         raise InvalidKey("p= is not an RSA public key") from None
-    secret = key._secret
-    return (
-        isinstance(public, rsa.RSAPublicKey)
-        and isinstance(secret, rsa.RSAPrivateKey)
-        and public.public_numbers() == secret.public_key().public_numbers()
-    )
+    if not isinstance(public, rsa.RSAPublicKey):
+        raise InvalidKey("p= is not an RSA public key")
+    return public
+
+
+def _claims_to_be_rsa(der: bytes) -> bool:
+    """Say whether DER begins as an RSA public key does, so that OpenSSL never reads one of another kind.
+
+    A stranger's elliptic curve with parameters of his own has made every reader of public keys hang (CVE-2022-0778).
+    """
+    if len(der) < 16 or der[0] != _SEQUENCE:
+        return False
+    at = 2 + (der[1] & 0x7F if der[1] >= 0x80 else 0)  # behind the length, which may have a length of its own
+    if der[at : at + 1] == bytes([_INTEGER]):
+        return True  # PKCS#1: the modulus
+    return der[at : at + 1] == bytes([_SEQUENCE]) and der[at + 2 : at + 13] == _RSA_ENCRYPTION

@@ -40,7 +40,7 @@ class FromFault(Enum):
 class Authors:
     """The distinct author domains in the order they stand (normalized A-labels), and the fault of the From field if any.
 
-    With SEVERAL_FIELDS they are those of all the fields that could be read. With MALFORMED they are all that any reader could
+    With SEVERAL_FIELDS they are those of all the fields, and none where one of them cannot be read. With MALFORMED they are all that any reader could
     take for an author's domain, whatever stands behind an `@`: enough to ask whether a login may speak for each of them, never
     enough to judge a stranger's mail by.
     """

@@ -13,7 +13,7 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailward.auth.body_hash import BodyHash, Canonicalization
+from mailward.auth.body_hash import BodyDigest, BodyHash, Canonicalization
 
 ORACLE = {Canonicalization.SIMPLE: Simple.canonicalize_body, Canonicalization.RELAXED: Relaxed.canonicalize_body}
 PIECES = (b" ", b"\t", b"\r\n", b"\r", b"\n", b"a", b"bc", b"  ", b" \r\n", b"\r\n\r\n", b"\xff\x00", b" \t \r\n")
@@ -45,6 +45,21 @@ def test_agrees_with_dkimpy_however_the_body_is_cut(
 def test_octet_by_octet_is_the_same_as_whole(canonicalization: Canonicalization, body: bytes) -> None:
     whole = hash_in_pieces(body, [], canonicalization)
     assert hash_in_pieces(body, list(range(len(body))), canonicalization) == whole
+
+
+@pytest.mark.parametrize("canonicalization", list(Canonicalization))
+@given(body=bodies, limit=st.integers(0, 80), chunk=st.integers(1, 30))
+def test_a_limit_hashes_the_first_octets_of_the_canonical_body(
+    canonicalization: Canonicalization, body: bytes, limit: int, chunk: int
+) -> None:
+    body = body if body.endswith(b"\r\n") or not body else body + b"\r\n"
+    canonical = ORACLE[canonicalization](body)
+    limited, whole = BodyHash(canonicalization, limit), BodyHash(canonicalization)
+    for at in range(0, len(body), chunk):
+        limited.update(body[at : at + chunk])
+        whole.update(body[at : at + chunk])
+    assert limited.finish() == BodyDigest(hashlib.sha256(canonical[:limit]).digest(), len(canonical))
+    assert whole.finish() == BodyDigest(hashlib.sha256(canonical).digest(), len(canonical))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mailward.auth.body_hash import Canonicalization
 from mailward.auth.dkim import (
     MAX_TAG_LIST,
+    MAX_TAGS,
     MalformedTagList,
     canonical_field,
     compare_record,
@@ -70,6 +71,7 @@ def test_tags_are_parsed() -> None:
         pytest.param(b"v=1; nonsense", id="no equals sign"),
         pytest.param(b"1=v", id="a name that begins with a digit"),
         pytest.param(b"v=" + b"x" * MAX_TAG_LIST, id="too long"),
+        pytest.param(b";".join(b"t%d=" % n for n in range(MAX_TAGS + 2)), id="too many tags"),
     ],
 )
 def test_malformed_tag_lists_are_refused(text: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Private keys: the forms they come in, those that may not sign, and what a damaged one does."""
+"""Keys: the forms they come in, those that may not sign or verify, and what a damaged one does."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ import base64
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mailward.auth.keys import Algorithm, InvalidKey, generate_ed25519, generate_rsa, load_private_key
+from mailward.auth.keys import (
+    Algorithm,
+    InvalidKey,
+    PrivateKey,
+    generate_ed25519,
+    generate_rsa,
+    load_private_key,
+    load_public_key,
+)
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PEM = serialization.Encoding.PEM
@@ -104,3 +114,93 @@ def test_a_public_key_is_no_private_one() -> None:
     pem = RSA.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(InvalidKey, match="PEM"):
         load_private_key(pem)
+
+
+def public_key(n: int, e: int, form: str = "SubjectPublicKeyInfo") -> bytes:
+    """Write an RSA public key down as DER, whatever its numbers: no library makes the ones that must be refused."""
+    pkcs1 = der_element(0x30, b"".join(der_element(0x02, m.to_bytes(m.bit_length() // 8 + 1, "big")) for m in (n, e)))
+    if form == "PKCS#1":
+        return pkcs1
+    rsa_encryption = bytes.fromhex("300d06092a864886f70d0101010500")  # RFC 3279 2.3.1
+    return der_element(0x30, rsa_encryption + der_element(0x03, b"\0" + pkcs1))
+
+
+DIGEST = b"d" * 32
+
+
+@pytest.mark.parametrize(
+    "key", [generate_rsa(1024), generate_rsa(2048), generate_ed25519()], ids=["1024", "2048", "ed"]
+)
+def test_a_public_key_verifies_what_its_private_key_signed(key: PrivateKey) -> None:
+    public = load_public_key(key.algorithm, base64.b64encode(key.public_key))
+    signature = key.sign(DIGEST)
+    assert (public.algorithm, public.bits) == (key.algorithm, key.bits)
+    assert public.verify(DIGEST, signature)
+    assert not public.verify(DIGEST, signature[:-1] + bytes([signature[-1] ^ 1]))
+    assert not public.verify(b"e" * 32, signature)
+    for octets in (b"", b"x", signature[:-1], signature + b"\0", b"\0" + signature, b"\xff" * len(signature)):
+        assert not public.verify(DIGEST, octets)
+
+
+@pytest.mark.parametrize("form", ["PKCS#1", "SubjectPublicKeyInfo"])
+def test_an_rsa_public_key_may_have_two_forms(form: str) -> None:
+    numbers = RSA.public_key().public_numbers()
+    public = load_public_key(Algorithm.RSA_SHA256, base64.encodebytes(public_key(numbers.n, numbers.e, form)))
+    assert public.bits == 2048
+
+
+ELLIPTIC = ec.generate_private_key(ec.SECP256R1()).public_key()
+SPKI = serialization.PublicFormat.SubjectPublicKeyInfo
+ED25519_SPKI = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(serialization.Encoding.DER, SPKI)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "octets"),
+    [
+        pytest.param(Algorithm.RSA_SHA256, b"", id="nothing"),
+        pytest.param(Algorithm.RSA_SHA256, b"\x30\x80", id="half a key"),
+        pytest.param(Algorithm.RSA_SHA256, b"x" * 32, id="an Ed25519 key as RSA"),
+        pytest.param(
+            Algorithm.RSA_SHA256, ELLIPTIC.public_bytes(serialization.Encoding.DER, SPKI), id="an elliptic curve"
+        ),
+        pytest.param(Algorithm.RSA_SHA256, ED25519_SPKI, id="Ed25519 in ASN.1 as RSA"),
+        pytest.param(Algorithm.RSA_SHA256, b"\x30\x84\xff\xff\xff\xff" + b"\x30" * 1000, id="nested and too long"),
+        pytest.param(Algorithm.ED25519_SHA256, b"", id="no Ed25519 key"),
+        pytest.param(Algorithm.ED25519_SHA256, b"x" * 31, id="31 octets"),
+        pytest.param(Algorithm.ED25519_SHA256, b"x" * 33, id="33 octets"),
+        pytest.param(Algorithm.ED25519_SHA256, ED25519_SPKI, id="Ed25519 in ASN.1: RFC 8463 wants the octets alone"),
+    ],
+)
+def test_what_is_no_public_key_is_refused(algorithm: Algorithm, octets: bytes) -> None:
+    with pytest.raises(InvalidKey):
+        load_public_key(algorithm, base64.b64encode(octets))
+
+
+@given(algorithm=st.sampled_from(Algorithm), published=st.binary(max_size=300))
+def test_any_octets_are_a_public_key_or_refused(algorithm: Algorithm, published: bytes) -> None:
+    for text in (published, base64.b64encode(published)):
+        try:
+            assert not load_public_key(algorithm, text).verify(DIGEST, b"x" * 64)
+        except InvalidKey:
+            continue
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        pytest.param(ELLIPTIC.public_bytes(serialization.Encoding.DER, SPKI), id="a named curve"),
+        pytest.param(
+            dsa.generate_private_key(1024).public_key().public_bytes(serialization.Encoding.DER, SPKI), id="DSA"
+        ),
+        pytest.param(
+            b"\x30\x82\x01\x00\x30\x81\xf0\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x30" + b"x" * 250,
+            id="a curve of its own",
+        ),
+    ],
+)
+def test_openssl_never_reads_a_public_key_of_another_kind(der: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(serialization, "load_der_public_key", lambda octets: read.append(octets))
+    with pytest.raises(InvalidKey):
+        load_public_key(Algorithm.RSA_SHA256, base64.b64encode(der))
+    assert read == []
