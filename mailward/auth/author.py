@@ -7,6 +7,8 @@ be read is a fault with a name, not a guess. Linear in the field's length; comme
 
 from __future__ import annotations
 
+import base64
+import quopri
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ _PLAIN = re.compile(
     rf'[ \t]*+(?:(?:(?:{_WORD}|[ \t.]++)*+|"[^"\\\r\n]*+"[ \t]*+)<{_ADDRESS}>|{_ADDRESS})[ \t]*+'.encode(), re.DOTALL
 )
 _AFTER_AT = re.compile(r"@\s*([^\s<>()\[\],;:\"@\\]*)")
+_ENCODED_WORD = re.compile(rb"=\?([^?\s]*+)\?([bBqQ])\?([^?]*+)\?=")
+_PLAIN_CHARSET = re.compile(rb"utf-8|us-ascii|iso-8859-|windows-125|koi8-", re.IGNORECASE)  # where `@` is the octet 0x40
 _COMMENT_STEP = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 
 
@@ -97,13 +101,28 @@ def _domain(text: str) -> str:
 
 
 def _conceivable_domains(raw_value: bytes) -> list[str]:
-    """Return every domain in a field that is no address list (`Doe, Inc. <j@example.com>`); none if one is no domain name."""
-    if len(raw_value) > MAX_FROM:
+    """Return every domain in a field that is no address list (`Doe, Inc. <j@example.com>`); none if one is no domain name.
+
+    None either where an encoded word may hide an address: some readers decode it, and show what it says as the author.
+    """
+    if len(raw_value) > MAX_FROM or any(_may_hide_address(match) for match in _ENCODED_WORD.finditer(raw_value)):
         return []
     try:
         return [normalize(match.group(1)) for match in _AFTER_AT.finditer(raw_value.decode("utf-8", "replace"))]
     except InvalidDomain:
         return []
+
+
+def _may_hide_address(encoded_word: re.Match[bytes]) -> bool:
+    """Say whether an encoded word (RFC 2047 2) holds an `@`, or is of a character set in which it could look otherwise."""
+    charset, encoding, text = encoded_word.groups()
+    if not _PLAIN_CHARSET.match(charset):
+        return True
+    try:
+        decoded = base64.b64decode(text + b"==") if encoding in b"bB" else quopri.decodestring(text)
+    except ValueError:
+        return True
+    return b"@" in decoded
 
 
 def _tokens(text: str) -> list[_Token]:
