@@ -9,10 +9,12 @@ DESCRIPTION
     keys new DOMAIN     make a signing key and print its DNS record
     keys show           print the DNS records of the configured keys
     keys verify         ask the DNS whether the configured keys are published
+    explain MESSAGE     judge a stored message as mailward-auth-verify would, and show every step
 
 DIAGNOSTICS
-    Exit status 0: done, or all is well. 1: what was asked about is not well. 2: wrong options. 75: the DNS was away, so
-    nothing could be said. 78: the configuration is wrong; each mistake has a line on stderr.
+    Exit status 0: done, or all is well; of explain whatever the verdict. 1: what was asked about is not well. 2: wrong
+    options. 65: a message that no milter gets to judge, its header being too large. 66: no such file. 75: the DNS was away,
+    so nothing could be said. 78: the configuration is wrong; each mistake has a line on stderr.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import click
 import mailward
 from mailward.daemon.cli import EX_CONFIG
 from mailward.model.errors import ConfigError
+from postmaster.explain.command import explain
 from postmaster.keys import keys
 
 
@@ -46,6 +49,7 @@ def main() -> None:
 
 
 main.add_command(keys)
+main.add_command(explain)
 
 if __name__ == "__main__":
     main()

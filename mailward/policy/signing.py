@@ -6,7 +6,6 @@ domain; which keys does the domain have. The state of the published records then
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,11 +14,11 @@ from typing import NamedTuple, TypeVar
 from mailward.model.domain import parents
 from mailward.model.message import Envelope
 from mailward.model.results import Publication
+from mailward.policy.networks import Network, is_in_networks
 
 MAX_SIGNATURES = 16  # on one message; verifiers stop at fewer
 
 T = TypeVar("T")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Unsigned(Enum):
@@ -122,12 +121,7 @@ class SigningPolicy:
         """
         if envelope.login:
             return True
-        if not envelope.client_address:
-            return False
-        address = ipaddress.ip_address(envelope.client_address)
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.networks)
+        return is_in_networks(envelope.client_address, self.networks)
 
 
 def select(policy: SigningPolicy, envelope: Envelope, author_domains: Sequence[str]) -> Selection:

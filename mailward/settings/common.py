@@ -8,9 +8,12 @@ from typing import Any
 
 import attrs
 
+from mailward.model.domain import InvalidDomain, normalize
 from mailward.settings.values import Duration, FileMode, Port, SocketAddress, nameserver
 
 MAX_WORKERS = 64
+MAX_QUERIES = 1000
+MAX_CACHED = 100_000  # entries; the octets are bounded besides
 
 
 def _check_nameservers(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
@@ -59,13 +62,28 @@ def _check_workers(_instance: object, _attribute: object, value: int) -> None:
         raise ValueError(f"expected 1 to {MAX_WORKERS}, or 0 for one more than the processor has cores, found {value}")
 
 
+def _check_control(_instance: object, _attribute: object, value: str) -> None:
+    try:
+        normalize(value) if value != "." else ""
+    except InvalidDomain as error:
+        raise ValueError(f'expected a domain name, or "." for the root ({error})') from None
+
+
 @attrs.frozen
 class Dns:
-    """`[dns]`: whom to ask, and for how long. No nameservers: those of /etc/resolv.conf."""
+    """`[dns]`: whom to ask, for how long, and how much of what was said is kept.
+
+    No nameservers: those of /etc/resolv.conf. `timeout` is one server's; `deadline` and `queries` are one message's. `control`
+    is the domain whose nameservers are asked for where a server may be away: one that nobody who sends mail can choose,
+    and that exists. `cache` counts answers, in each worker.
+    """
 
     nameservers: tuple[str, ...] = attrs.field(default=(), validator=_check_nameservers)
-    timeout: Duration = attrs.field(default=Duration(2.0), validator=at_least(0.05, "50ms"))
-    deadline: Duration = attrs.field(default=Duration(20.0), validator=at_least(0.05, "50ms"))
+    timeout: Duration = attrs.field(default=Duration(2.0), validator=[at_least(0.05, "50ms"), at_most(60, "1m")])
+    deadline: Duration = attrs.field(default=Duration(20.0), validator=[at_least(0.05, "50ms"), at_most(600, "10m")])
+    queries: int = attrs.field(default=120, validator=[at_least(1, "1"), at_most(MAX_QUERIES, str(MAX_QUERIES))])
+    control: str = attrs.field(default=".", validator=_check_control)
+    cache: int = attrs.field(default=5000, validator=[at_least(1, "1"), at_most(MAX_CACHED, str(MAX_CACHED))])
 
 
 @attrs.frozen(kw_only=True)

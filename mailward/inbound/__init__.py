@@ -1,0 +1,1 @@
+"""A stranger's message from envelope to verdict: what the verifier and `mailward explain` both run. No I/O."""
