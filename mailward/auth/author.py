@@ -35,7 +35,9 @@ _PLAIN = re.compile(
 )
 _AFTER_AT = re.compile(r"@\s*([^\s<>()\[\],;:\"@\\]*)")
 _ENCODED_WORD = re.compile(rb"=\?([^?\s]*+)\?([bBqQ])\?([^?]*+)\?=")
-_PLAIN_CHARSET = re.compile(rb"utf-8|us-ascii|iso-8859-|windows-125|koi8-", re.IGNORECASE)  # where `@` is the octet 0x40
+_PLAIN_CHARSET = re.compile(
+    rb"utf-8|us-ascii|iso-8859-|windows-125|koi8-", re.IGNORECASE
+)  # where `@` is the octet 0x40
 _COMMENT_STEP = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 
 

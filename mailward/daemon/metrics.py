@@ -3,7 +3,8 @@
 Each metric and each of its label values is declared before the first fork, so that a worker's numbers are a row of
 doubles in shared memory: counting is an addition, nothing is sent, and the total over the workers is a sum over rows.
 A row outlives its worker and is handed on with what it has counted: counters never run backwards, whoever dies.
-A label value is a word from a closed set; an address, a domain or an IP never is one.
+A label value is a word from a closed set; an address, a domain or an IP never is one. The one exception are names from the
+operator's configuration: a metric has slots for them, and each gets one when the configuration that names it is loaded.
 """
 
 from __future__ import annotations
@@ -14,13 +15,20 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeGuard
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 MAX_ROWS = 256  # workers alive at once: three generations of at most 64, and those that are being replaced
+NAMED_SLOTS = 16  # names that the configurations of a supervisor's whole life may give a label; the rest share one
+OTHER = "other"
 
 # Seconds: from what a warm message takes to what a look-up behind a slow resolver takes.
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+# The values of a label that the configuration names.
+NAMED_AT_LOAD = (*(f"#{slot}" for slot in range(NAMED_SLOTS)), OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class Gauge:
 
     name: str
     help: str
+    label: str = ""
+    values: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +70,10 @@ class Metrics:
         self._prefix = prefix
         self._specs = tuple(specs)
         self._offsets: dict[tuple[str, str], int] = {}
+        self._names: dict[str, list[str]] = {}  # label -> the names that have a slot, in the slots' order
         width = 0
         for spec in specs:
-            for value in spec.values if isinstance(spec, Counter) else ("",):
+            for value in _values(spec):
                 self._offsets[spec.name, value] = width
                 width += len(spec.bounds) + 2 if isinstance(spec, Histogram) else 1
         self._width = width
@@ -74,29 +85,49 @@ class Metrics:
         start = number * self._width
         return Row(self._cells[start : start + self._width], self._offsets, bounds)
 
+    def name_values(self, label: str, names: Iterable[str]) -> None:
+        """Give each name a slot, if it has none yet; called before the fork of those who count under it.
+
+        A name keeps its slot, and what was counted, for good: counters never run backwards.
+        """
+        known = self._names.setdefault(label, [])
+        for name in names:
+            if name not in known and len(known) < NAMED_SLOTS:
+                known.append(name)
+                for spec in self._specs:
+                    if _is_named_at_load(spec) and spec.label == label:
+                        self._offsets[spec.name, name] = self._offsets[spec.name, NAMED_AT_LOAD[len(known) - 1]]
+
     def forget_gauges(self, number: int) -> None:
         """Set the gauges of row `number` to zero: its worker is dead."""
         for spec in self._specs:
             if isinstance(spec, Gauge):
-                self._cells[number * self._width + self._offsets[spec.name, ""]] = 0.0
+                for value in spec.values:
+                    self._cells[number * self._width + self._offsets[spec.name, value]] = 0.0
 
     def collect(self) -> Iterable[Metric]:
         """Yield the totals over all rows as prometheus-client's metric families."""
         totals = [sum(self._cells[at :: self._width]) for at in range(self._width)]
         for spec in self._specs:
             name = f"{self._prefix}_{spec.name}"
-            if isinstance(spec, Counter):
-                yield self._counter(name, spec, totals)
-            elif isinstance(spec, Gauge):
-                yield GaugeMetricFamily(name, spec.help, totals[self._offsets[spec.name, ""]])
-            else:
+            if isinstance(spec, Histogram):
                 yield self._histogram(name, spec, totals)
+            else:
+                yield self._numbers(name, spec, totals)
 
-    def _counter(self, name: str, spec: Counter, totals: Sequence[float]) -> Metric:
-        family = CounterMetricFamily(name, spec.help, labels=[spec.label] if spec.label else [])
-        for value in spec.values:
+    def _numbers(self, name: str, spec: Counter | Gauge, totals: Sequence[float]) -> Metric:
+        kind = CounterMetricFamily if isinstance(spec, Counter) else GaugeMetricFamily
+        family = kind(name, spec.help, labels=[spec.label] if spec.label else [])
+        for value in self._shown_values(spec, totals):
             family.add_metric([value] if spec.label else [], totals[self._offsets[spec.name, value]])
         return family
+
+    def _shown_values(self, spec: Counter | Gauge, totals: Sequence[float]) -> Sequence[str]:
+        """Return the label's values; of one that the configuration names, those it has named, and the rest if it was needed."""
+        if not _is_named_at_load(spec):
+            return spec.values
+        names = self._names.get(spec.label, [])
+        return [*names, OTHER] if totals[self._offsets[spec.name, OTHER]] else names
 
     def _histogram(self, name: str, spec: Histogram, totals: Sequence[float]) -> Metric:
         at = self._offsets[spec.name, ""]
@@ -122,7 +153,9 @@ class Row:
 
     def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
         """Add to a counter, or to a gauge (where `amount` may be negative)."""
-        at = self._offsets[name, value]
+        at = self._offsets.get((name, value))
+        if at is None:  # a name beyond the slots; with any other label our bug
+            at = self._offsets[name, OTHER]
         with self._lock:
             self._cells[at] += amount
 
@@ -132,6 +165,14 @@ class Row:
         with self._lock:
             self._cells[at + bisect_left(bounds, measure)] += 1.0
             self._cells[at + len(bounds) + 1] += measure
+
+
+def _values(spec: Spec) -> tuple[str, ...]:
+    return ("",) if isinstance(spec, Histogram) else spec.values
+
+
+def _is_named_at_load(spec: Spec) -> TypeGuard[Counter | Gauge]:
+    return not isinstance(spec, Histogram) and spec.values is NAMED_AT_LOAD
 
 
 def check_specs(specs: Sequence[Spec]) -> None:

@@ -123,7 +123,8 @@ class Pages(Collector):
     def _counter_rows(self) -> Iterable[str]:
         for family in self.collect():
             for sample in family.samples:
-                if family.type == "counter" and sample.value and sample.name.endswith("_total"):
+                is_counter = family.type == "counter" and sample.name.endswith("_total")
+                if sample.value and (is_counter or "nameserver" in sample.labels):  # who is away is a gauge
                     labels = " ".join(html.escape(value) for value in sample.labels.values())
                     name = html.escape(sample.name.removeprefix(self._program.metric_prefix + "_"))
                     yield f"<tr><td>{name} {labels}<td>{sample.value:.0f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -65,6 +65,7 @@ class Loaded:
     make_serving: Callable[[WorkerTools], Serving]
     warnings: tuple[str, ...] = ()
     keeps_note: Callable[[str], bool] = field(default=_any_note)  # whether this configuration still knows a note's key
+    label_values: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what it names, for labels of metrics
 
 
 def no_metrics(_notes: Mapping[str, str]) -> Iterable[Metric]:

@@ -195,6 +195,8 @@ class Supervisor:
         self.generations.append(generation)
         for warning in loaded.warnings:
             self._log.warning("configuration", warning=warning)
+        for label, values in loaded.label_values.items():
+            self._metrics.name_values(label, values)
         self._fork_missing(generation)
 
     def _advance(self, generation: Generation, now: float) -> None:

@@ -20,11 +20,12 @@ class Takeover:
     def __init__(self, listener: socket.socket, open_at: Callable[[str], None]) -> None:
         """Have libmilter open a socket of the listener's family with `open_at`, and put `listener` in its place."""
         self._address = _local_end(listener)
-        before = _open_sockets()
+        # Only listeners are compared: a program's own threads may open and close other sockets meanwhile (its DNS look-ups).
+        before = _listeners()
         folder = _private_folder()
         path = os.path.join(folder, "unused.sock")
         open_at(_UNUSED_ADDRESS.get(listener.family, f"unix:{path}"))
-        (self._descriptor,) = _open_sockets() - before
+        (self._descriptor,) = _listeners() - before
         if os.path.exists(path):
             os.unlink(path)
         os.rmdir(folder)
@@ -60,6 +61,19 @@ def _dummy_listener(family: int) -> socket.socket:
     dummy.bind(_DUMMY_ADDRESS.get(socket.AddressFamily(family), ""))
     dummy.listen(1)
     return dummy
+
+
+def _listeners() -> set[int]:
+    """Return this process's descriptors of listening sockets."""
+    return {descriptor for descriptor in _open_sockets() if _is_listener(descriptor)}
+
+
+def _is_listener(descriptor: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            return bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False  # closed meanwhile
 
 
 def _open_sockets() -> set[int]:

@@ -80,9 +80,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailward.daemon.dns import dns_label_values, make_resolver
-
 from mailward.daemon import cli
+from mailward.daemon.dns import DNS_METRICS, dns_label_values, make_resolver
 from mailward.daemon.milter_service import milter_program
 from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
 from mailward.milter.adapter import MilterServing
@@ -133,7 +132,7 @@ def make_serving(settings: Settings, tools: WorkerTools) -> Serving:
     return MilterServing(program)
 
 
-PROGRAM = Program("auth-verify", __doc__ or "", METRICS, load)
+PROGRAM = Program("auth-verify", __doc__ or "", (*METRICS, *DNS_METRICS), load)
 main = cli.command(PROGRAM)
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from mailward.daemon.dns import DNS_METRICS
-
 from mailward.adapters.resolver import Resolver
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Histogram, Row
@@ -38,7 +36,6 @@ METRICS = (
     Counter("forged_fields", "Authentication-Results fields deleted because they claimed or might claim to be ours."),
     Histogram("seconds", "Time from the end of the header to the answer at the end of the message."),
     *SESSION_METRICS,
-    *DNS_METRICS,
 )
 
 

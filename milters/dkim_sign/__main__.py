@@ -65,30 +65,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mailward.adapters.key_files import KeyCache, KeyFileError
-from mailward.adapters.resolver import Resolver
 from mailward.auth.keys import RECOMMENDED_RSA_BITS, Algorithm
 from mailward.daemon import cli
-from mailward.daemon.log import Log
+from mailward.daemon.dns import DNS_METRICS, dns_label_values, make_resolver
+from mailward.daemon.milter_service import milter_program
 from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
 from mailward.milter.adapter import MilterServing
-from mailward.milter.program import TOO_LARGE, TOO_MANY, MilterProgram, Wants
+from mailward.milter.program import Wants
 from mailward.model.errors import ConfigError, Mistake
-from mailward.model.message import Transaction
-from mailward.model.verdict import Action, Reply, Verdict
+from mailward.model.verdict import Action
 from mailward.policy.signing import KeyRef, SigningPolicy, SigningTable
 from mailward.settings.dkim_sign import Settings
 from mailward.settings.load import read_sections, structure
 from mailward.settings.signing_keys import read_signing_policy
-from mailward.settings.values import nameserver
-from milters.dkim_sign.filter import (
-    HEADER_TOO_LARGE,
-    METRICS,
-    OWN_BUG,
-    TOO_MANY_FIELDS_REPLY,
-    TOO_MANY_SESSIONS,
-    Signer,
-    SignMessage,
-)
+from milters.dkim_sign.filter import METRICS, Signer, SignMessage
 from milters.dkim_sign.publication import PublicationWatch, collect_key_states, note_key
 
 PRELOADED_KEYS = 64  # read and proven before a generation serves; a hoster's others at their first use
@@ -107,6 +97,7 @@ def load(path: Path) -> Loaded:
         lambda tools: make_serving(settings, policy, keys, tools),
         tuple(warnings),
         _known_keys(policy.table),
+        dns_label_values(settings.dns),
     )
 
 
@@ -120,26 +111,22 @@ def _known_keys(table: SigningTable) -> Callable[[str], bool]:
 def make_serving(settings: Settings, policy: SigningPolicy, keys: KeyCache, tools: WorkerTools) -> Serving:
     """Wire one worker: resolver, key states, signer, milter."""
     own = settings.dkim_sign
-    timeout = settings.dns.timeout
-    resolver = Resolver(
-        [nameserver(item) for item in settings.dns.nameservers], timeout, min(settings.dns.deadline, 2 * timeout)
-    )
+    resolver = make_resolver(settings.dns, tools)
     watch = PublicationWatch(
         resolver, lambda ref: keys.get(ref.file), own.publication_interval, own.key_cache, tools.notes, tools.log
     )
     signer = Signer(policy, own.rules(), keys, watch, tools.metrics, tools.log, Action(own.on_key_error))
+    resolver.start()
     watch.start()
-    return MilterServing(
-        MilterProgram(
-            name="mailward-dkim-sign",
-            wants=Wants(connect_macros=("{daemon_name}",), mail_macros=("{auth_type}", "{auth_authen}")),
-            start=lambda transaction: SignMessage(signer, transaction),
-            failure=lambda transaction, where: _fail(transaction, where, tools),
-            on_exception=lambda transaction, where: _log_bug(transaction, where, tools.log),
-            on_session=lambda step: _count_session(step, tools),
-            max_sessions=own.max_sessions,
-        )
+    program = milter_program(
+        "mailward-dkim-sign",
+        Wants(connect_macros=("{daemon_name}",), mail_macros=("{auth_type}", "{auth_authen}")),
+        lambda transaction: SignMessage(signer, transaction),
+        tools,
+        own.max_sessions,
+        "Signing failed; try again later",
     )
+    return MilterServing(program)
 
 
 def _preload(table: SigningTable, keys: KeyCache, file: str) -> list[str]:
@@ -163,43 +150,7 @@ def _preload(table: SigningTable, keys: KeyCache, file: str) -> list[str]:
     return warnings
 
 
-# What a message is told that was never judged: its header is beyond all bounds, we are full, or we have a bug.
-_FAILURES = {
-    TOO_LARGE: (HEADER_TOO_LARGE, Action.REJECT, TOO_MANY_FIELDS_REPLY),
-    TOO_MANY: (TOO_MANY_SESSIONS, Action.TEMPFAIL, Reply(451, "4.3.2", "Too many sessions; try again later")),
-}
-_OUR_BUG = (OWN_BUG, Action.TEMPFAIL, Reply(451, "4.3.0", "Signing failed; try again later"))
-
-
-def _fail(transaction: Transaction, where: str, tools: WorkerTools) -> Verdict:
-    """Answer for a message that cannot be signed: never unsigned, for it would be judged by what we failed to do."""
-    reason, action, reply = _FAILURES.get(where, _OUR_BUG)
-    tools.metrics.count("messages", reason)
-    tools.log.error(
-        "message",
-        session=transaction.session_id,
-        queue_id=transaction.queue_id,
-        client=transaction.envelope.client_address,
-        login=transaction.envelope.login,
-        mail_from=transaction.envelope.mail_from,
-        verdict=action.value,
-        reason=reason,
-        stage=where,
-    )
-    return Verdict(action, reason, reply=reply)
-
-
-def _log_bug(transaction: Transaction | None, where: str, log: Log) -> None:
-    log.exception("own-bug", where=where, queue_id=transaction.queue_id if transaction else "")
-
-
-def _count_session(step: int, tools: WorkerTools) -> None:
-    tools.metrics.count("sessions", amount=step)
-    if step > 0:
-        tools.metrics.count("sessions_opened")
-
-
-PROGRAM = Program("dkim-sign", __doc__ or "", METRICS, load, collect_key_states)
+PROGRAM = Program("dkim-sign", __doc__ or "", (*METRICS, *DNS_METRICS), load, collect_key_states)
 main = cli.command(PROGRAM)
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from mailward.auth.dkim_sign import SignedHeader, SigningKey, SigningRules, TooM
 from mailward.auth.keys import Algorithm, PrivateKey
 from mailward.auth.line_length import LongLineDetector, has_long_line
 from mailward.daemon.log import Log
-from mailward.daemon.metrics import Counter, Gauge, Histogram, Row
+from mailward.daemon.metrics import Counter, Histogram, Row
+from mailward.daemon.milter_service import HEADER_TOO_LARGE, NOT_JUDGED, SESSION_METRICS, TOO_MANY_FIELDS_REPLY
 from mailward.model.message import Transaction
 from mailward.model.results import FromFault
 from mailward.model.verdict import Action, InsertField, Reply, Verdict
@@ -25,11 +26,7 @@ from milters.dkim_sign.publication import PublicationWatch
 
 SIGNED = "signed"
 KEY_UNUSABLE = "key-unusable"
-OWN_BUG = "own-bug"
-HEADER_TOO_LARGE = "header-too-large"
-TOO_MANY_SESSIONS = "too-many-sessions"
-TOO_MANY_FIELDS_REPLY = Reply(552, "5.3.4", "The message has too many header fields")
-VERDICTS = (SIGNED, *(why.value for why in Unsigned), KEY_UNUSABLE, HEADER_TOO_LARGE, TOO_MANY_SESSIONS, OWN_BUG)
+VERDICTS = (SIGNED, *(why.value for why in Unsigned), KEY_UNUSABLE, *NOT_JUDGED)
 
 METRICS = (
     Counter("messages", "Messages, by what became of them.", "verdict", VERDICTS),
@@ -38,9 +35,8 @@ METRICS = (
         "long_lines", "Signed messages with a line over 998 octets: the next server may cut it and break the signature."
     ),
     Counter("unpublished", "Messages signed with a key none of whose domain's records is published."),
-    Counter("sessions_opened", "Connections of the MTA."),
-    Gauge("sessions", "Connections of the MTA that are open."),
     Histogram("seconds", "Time from the end of the header to the answer at the end of the message."),
+    *SESSION_METRICS,
 )
 
 

@@ -1,9 +1,8 @@
 """Whether the keys in use are published: asked at first use, then every few minutes by a thread of the worker.
 
 What one worker finds out the others are told, and those that come after it. The DNS being away changes nothing that is
-known, and a key of which nothing is known counts as published: mail is never held up or unsigned because of the DNS. A
-domain whose own nameservers do not answer says nothing about the DNS: that is away only when a question no customer
-chooses (`. NS`) stays without an answer, too.
+known, and a key of which nothing is known counts as published: mail is never held up or unsigned because of the DNS.
+Whether the DNS is away, or only one domain's servers are, is the resolver's to know: it answers at once while it is.
 """
 
 from __future__ import annotations
@@ -19,17 +18,14 @@ from mailward.auth.dkim import find_publication
 from mailward.auth.keys import PrivateKey
 from mailward.daemon.log import Log
 from mailward.daemon.program import Notes
-from mailward.model.dns import AnswerStatus, Question, RecordType
+from mailward.model.dns import Failure
 from mailward.model.ports import Resolver
 from mailward.model.results import Publication
 from mailward.policy.signing import KeyRef
 
-DNS_AWAY_SECONDS = (
-    30.0  # after a failure, first uses do not wait for the DNS, or for that domain's servers, for this long
-)
+LAME_SECONDS = 30.0  # after a failure, first uses of other keys do not wait for that domain's servers for this long
 MAX_COMPLAINTS = 100  # lines about unpublished domains in each interval
 MAX_LAME = 10_000
-CONTROL_QUESTION = Question("", RecordType.NS)  # of the root: whoever resolves anything can answer it
 _NOTE = "key "
 
 
@@ -54,7 +50,6 @@ class PublicationWatch:
         self._states: dict[KeyRef, Publication] = {}
         self._first_uses: dict[KeyRef, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._dns_away_until = 0.0
         self._lame_until: dict[str, float] = {}
         self._complaints: set[str] = set()
         self._complaints_since = 0.0
@@ -94,7 +89,7 @@ class PublicationWatch:
                 state = self._states.get(ref)
                 if state is None:
                     state = self._told(ref)
-                    if time.monotonic() >= max(self._dns_away_until, self._lame_until.get(ref.signing_domain, 0.0)):
+                    if time.monotonic() >= self._lame_until.get(ref.signing_domain, 0.0):
                         state = self._ask(ref, state)
                     self._remember(ref, state)
         finally:
@@ -108,7 +103,6 @@ class PublicationWatch:
         if result.state is Publication.UNKNOWN:
             self._note_silence(ref, result.reason, known)
             return known
-        self._dns_away_until = 0.0
         if result.state is not known:
             report = self._log.info if result.state is Publication.PUBLISHED else self._log.error
             report(
@@ -121,18 +115,16 @@ class PublicationWatch:
         return result.state
 
     def _note_silence(self, ref: KeyRef, reason: str, assumed: Publication) -> None:
-        """Find out whether the DNS is away or only this domain's servers are, and leave them alone for a while."""
-        control = self._resolver.ask(CONTROL_QUESTION)
-        until = time.monotonic() + DNS_AWAY_SECONDS
-        is_away = control.status is AnswerStatus.TEMPFAIL
-        if is_away:
-            self._dns_away_until = until
+        """Leave this domain's servers alone for a while; that the DNS is away the resolver says, once and not for each key."""
+        if reason == Failure.AWAY.value:
+            return
         with self._lock:
             if len(self._lame_until) >= MAX_LAME:
                 self._lame_until.clear()
-            self._lame_until[ref.signing_domain] = until
-        event = "dns-away" if is_away else "domain-silent"
-        self._log.warning(event, domain=ref.signing_domain, selector=ref.selector, reason=reason, assumed=assumed.value)
+            self._lame_until[ref.signing_domain] = time.monotonic() + LAME_SECONDS
+        self._log.warning(
+            "domain-silent", domain=ref.signing_domain, selector=ref.selector, reason=reason, assumed=assumed.value
+        )
 
     def _remember(self, ref: KeyRef, state: Publication) -> None:
         with self._lock:
@@ -149,8 +141,6 @@ class PublicationWatch:
                 states = list(self._states.items())
             random.shuffle(states)  # so that no silent domain keeps the same others from being asked
             for ref, known in states:
-                if time.monotonic() < self._dns_away_until:
-                    break  # the rest would only wait for the same time-out
                 try:
                     self._remember(ref, self._ask(ref, known))
                 except Exception:  # noqa: BLE001 - a key file that is gone, a bug: the next round tries again

@@ -15,7 +15,18 @@ from prometheus_client.core import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mailward.daemon.metrics import MAX_ROWS, Counter, Gauge, Histogram, Metrics, Row, Spec, check_specs
+from mailward.daemon.metrics import (
+    MAX_ROWS,
+    NAMED_AT_LOAD,
+    NAMED_SLOTS,
+    Counter,
+    Gauge,
+    Histogram,
+    Metrics,
+    Row,
+    Spec,
+    check_specs,
+)
 
 SPECS = (
     Counter("messages", "Messages.", "outcome", ("signed", "unsigned")),
@@ -153,6 +164,74 @@ def test_a_row_that_does_not_exist_is_our_bug_and_touches_no_other(metrics: Metr
     with pytest.raises(IndexError):
         metrics.row(MAX_ROWS).count("bugs")
     assert scraped(metrics) == ZERO
+
+
+NAMED = (
+    Counter("queries", "Queries.", "server", NAMED_AT_LOAD),
+    Gauge("open", "Left alone.", "server", NAMED_AT_LOAD),
+    Counter("bugs", "Bugs."),
+)
+
+
+def test_a_label_that_the_configuration_names_shows_the_names_and_nothing_else() -> None:
+    metrics = Metrics("mailward_test", NAMED)
+    assert scraped(metrics) == {"bugs_total": 0.0}
+    metrics.name_values("server", ["9.9.9.9", "[::1]:53"])
+    row = metrics.row(0)
+    row.count("queries", "[::1]:53", amount=3)
+    row.count("open", "9.9.9.9")
+    assert scraped(metrics) == {
+        "bugs_total": 0.0,
+        "queries_total 9.9.9.9": 0.0,
+        "queries_total [::1]:53": 3.0,
+        "open 9.9.9.9": 1.0,
+        "open [::1]:53": 0.0,
+    }
+
+
+def test_a_name_keeps_what_it_has_counted_through_other_configurations() -> None:
+    metrics = Metrics("mailward_test", NAMED)
+    metrics.name_values("server", ["a", "b"])
+    metrics.row(0).count("queries", "b")
+    metrics.name_values("server", ["c"])
+    metrics.row(1).count("queries", "c", amount=2)
+    metrics.name_values("server", ["b", "a"])
+    metrics.row(0).count("queries", "b")
+    found = scraped(metrics)
+    assert [found[f"queries_total {name}"] for name in "abc"] == [0, 2, 2]
+
+
+def test_names_beyond_the_slots_share_one() -> None:
+    metrics = Metrics("mailward_test", NAMED)
+    names = [f"n{number}" for number in range(NAMED_SLOTS + 3)]
+    metrics.name_values("server", names)
+    for name in [*names, "never named"]:
+        metrics.row(0).count("queries", name)
+    found = scraped(metrics)
+    assert [found[f"queries_total {name}"] for name in names[:NAMED_SLOTS]] == [1] * NAMED_SLOTS
+    assert found["queries_total other"] == 4
+    assert not [name for name in found if f"n{NAMED_SLOTS}" in name]
+
+
+def test_a_dead_workers_gauges_are_forgotten_under_every_name() -> None:
+    metrics = Metrics("mailward_test", NAMED)
+    metrics.name_values("server", ["a", "b"])
+    for number in (0, 1):
+        for name in ("a", "b", "unknown"):
+            metrics.row(number).count("open", name)
+            metrics.row(number).count("queries", name)
+    metrics.forget_gauges(0)
+    found = scraped(metrics)
+    assert [found[f"open {name}"] for name in ("a", "b", "other")] == [1, 1, 1]
+    assert [found[f"queries_total {name}"] for name in ("a", "b", "other")] == [2, 2, 2]
+
+
+def test_a_name_given_before_the_fork_is_known_to_the_worker() -> None:
+    metrics = Metrics("mailward_test", NAMED)
+    row = metrics.row(0)  # made before the name, as the next generation's rows are handed on
+    metrics.name_values("server", ["a"])
+    assert os.waitpid(in_child(lambda: row.count("queries", "a", amount=5)), 0)[1] == 0
+    assert scraped(metrics)["queries_total a"] == 5
 
 
 ADDITIONS = 5_000

@@ -108,7 +108,9 @@ def test_with_the_dns_away_what_is_known_stands(start: Callable[..., Signer], na
     signer = start("ed")
     assert selectors(signer) == "ed"
     nameserver.stop()
-    wait_until(lambda: bool(signer.log_lines("dns-away")), "a look-up to fail")
+    away = f'dns_nameservers_open{{nameserver="{nameserver.address}"}}'
+    wait_until(lambda: signer.metrics()[away] >= 1, "a worker to find the nameserver away")
+    assert signer.log_lines("dns-away")
     assert {selectors(signer) for _ in range(12)} == {"ed"}  # workers that never asked have been told
     for worker in signer.workers():
         os.kill(worker, signal.SIGKILL)

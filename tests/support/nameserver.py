@@ -39,6 +39,7 @@ server:
     zonelistfile: "{folder}/zone.list"
     database: ""
     verbosity: 1
+    rrl-ratelimit: 0
 remote-control:
     control-enable: no
 """
@@ -100,10 +101,11 @@ class Nameserver:
         self.program.signal(signal.SIGHUP)
         wait_until(self._serves_this_serial, f"NSD serving the new {zone}")
 
-    def break_zone(self, zone: str) -> None:
-        """Have a zone answered with SERVFAIL, as if its own servers were silent: NSD knows it and has no file for it."""
+    def break_zone(self, *zones: str) -> None:
+        """Have zones answered with SERVFAIL, as if their own servers were silent: NSD knows them and has no files for them."""
         with (self.folder / "nsd.conf").open("a") as configuration:
-            configuration.write(ZONE_CONFIGURATION.format(name=zone, file=self.folder / "missing.zone"))
+            for zone in zones:
+                configuration.write(ZONE_CONFIGURATION.format(name=zone, file=self.folder / "missing.zone"))
         self.program.restart()
 
     def records(self, zone: str) -> str:

@@ -1,0 +1,63 @@
+"""The resolver of a daemon's worker, wired from `[dns]` to the worker's metrics and log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mailward.adapters.dns_servers import CACHE_HITS, FAILURES, HEDGED, OPEN, OPENED, QUERIES, REASONS, STALE
+from mailward.adapters.resolver import Resolver, nameserver_labels
+from mailward.daemon.log import Log
+from mailward.daemon.metrics import NAMED_AT_LOAD, Counter, Gauge, Spec
+from mailward.daemon.program import WorkerTools
+from mailward.model.dns import Failure
+from mailward.model.domain import normalize
+from mailward.settings.common import Dns
+from mailward.settings.values import nameserver
+
+LABEL = "nameserver"
+
+# Part of the metrics of every daemon that has a resolver.
+DNS_METRICS: tuple[Spec, ...] = (
+    Counter(QUERIES, "Queries put to a nameserver.", LABEL, NAMED_AT_LOAD),
+    Counter(FAILURES, "Queries to which a nameserver gave no useful answer.", LABEL, NAMED_AT_LOAD),
+    Counter(REASONS, "The same failures, by why.", "reason", tuple(failure.value for failure in Failure)),
+    Counter(HEDGED, "Questions put to a further nameserver because the one before was late."),
+    Counter(CACHE_HITS, "Questions answered from memory."),
+    Counter(STALE, "Questions answered with what is too old, because every nameserver was away."),
+    Counter(OPENED, "Times a nameserver was found away and left alone.", LABEL, NAMED_AT_LOAD),
+    Gauge(OPEN, "Workers that leave a nameserver alone because it is away.", LABEL, NAMED_AT_LOAD),
+)
+
+
+def dns_label_values(dns: Dns) -> Mapping[str, Sequence[str]]:
+    """Return what a configuration names for the metrics (Loaded.label_values): its nameservers, or those of the system."""
+    return {LABEL: nameserver_labels(_configured(dns))}
+
+
+def make_resolver(dns: Dns, tools: WorkerTools) -> Resolver:
+    """Make a worker's resolver; `start` it once the worker is complete."""
+    return Resolver(
+        _configured(dns),
+        dns.timeout,
+        dns.deadline,
+        queries=dns.queries,
+        control="" if dns.control == "." else normalize(dns.control),
+        cache_entries=dns.cache,
+        counts=tools.metrics,
+        on_event=_LogEvents(tools.log),
+    )
+
+
+def _configured(dns: Dns) -> Sequence[tuple[str, int]]:
+    return [nameserver(item) for item in dns.nameservers]
+
+
+class _LogEvents:
+    """Writes the resolver's events to the log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def __call__(self, level: str, event: str, **fields: object) -> None:
+        write = {"info": self._log.info, "warning": self._log.warning, "error": self._log.error}[level]
+        write(event, **fields)

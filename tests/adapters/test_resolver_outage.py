@@ -1,0 +1,365 @@
+"""Nameservers that fall silent, are gone, come back; and that no sender can bring that about. Real sockets, real threads.
+
+Time-outs are short, waits are generous: what is asserted is an order of events, or a difference of an order of magnitude.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from mailward.adapters.resolver import Resolver
+from mailward.model.dns import Answer, AnswerStatus, Failure, Question, RecordType
+from tests.support.odd_nameserver import (
+    Message,
+    OddNameserver,
+    Reply,
+    by_name,
+    found,
+    ns_of_root,
+    saying,
+    silent,
+    with_code,
+)
+from tests.support.processes import wait_until
+
+TIMEOUT = 0.5
+RECOVERY_SECONDS = 30.0  # what is promised; the breaker's own limit is ten
+
+
+def question(name: str = "a.example") -> Question:
+    return Question(name, RecordType.TXT)
+
+
+class Watched:
+    """A started resolver, what it has told and what it has counted."""
+
+    def __init__(self, *servers: OddNameserver, timeout: float = TIMEOUT, deadline: float = 20.0) -> None:
+        self.events: list[tuple[str, str, str]] = []
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+        self.resolver = Resolver(
+            [server.address for server in servers], timeout, deadline, counts=self, on_event=self._tell
+        )
+        self.resolver.start()
+
+    def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
+        with self._lock:
+            self.counts[name, value] += int(amount)
+
+    def _tell(self, level: str, event: str, **fields: object) -> None:
+        self.events.append((level, event, str(fields["nameserver"])))
+
+    def ask(self, name: str = "a.example") -> Answer:
+        return self.resolver.ask(question(name))
+
+    def has_told(self, event: str, times: int = 1) -> bool:
+        return [told for _, told, _ in self.events].count(event) >= times
+
+    def wait_for(self, event: str, times: int = 1) -> None:
+        wait_until(lambda: self.has_told(event, times), event, seconds=RECOVERY_SECONDS)
+
+
+Start = Callable[..., OddNameserver]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def serve(stack: ExitStack) -> Start:
+    def start(reply: Reply = found, **options: Reply) -> OddNameserver:
+        return stack.enter_context(OddNameserver(reply, **options))  # type: ignore[arg-type]
+
+    return start
+
+
+@pytest.fixture
+def watch(stack: ExitStack) -> Callable[..., Watched]:
+    """Return a function that starts a resolver; it returns once every server has had its first control question."""
+
+    def start(*servers: OddNameserver, **options: float) -> Watched:
+        asked = [len(server.control_questions) for server in servers]
+        watched = Watched(*servers, **options)
+        stack.callback(watched.resolver.close)
+        running = [(server, before) for server, before in zip(servers, asked, strict=True) if server.is_running]
+        wait_until(
+            lambda: all(len(server.control_questions) > before for server, before in running), "the control questions"
+        )
+        return watched
+
+    return start
+
+
+Watch = Callable[..., Watched]
+
+
+def label(server: OddNameserver) -> str:
+    return f"127.0.0.1:{server.address[1]}"
+
+
+def test_a_server_that_falls_silent_is_left_alone_and_used_again_when_it_is_back(serve: Start, watch: Watch) -> None:
+    server = serve()
+    watched = watch(server)
+    assert watched.ask("before.example").status is AnswerStatus.FOUND
+    server.silence()
+    assert watched.ask("during.example").failure in (Failure.TIMEOUT, Failure.AWAY)
+    watched.wait_for("dns-away")
+    asked = len(server.questions)
+    assert watched.ask("other.example").failure is Failure.AWAY
+    assert len(server.questions) == asked
+    server.reply, server.control = found, ns_of_root
+    watched.wait_for("dns-back")
+    assert watched.ask("other.example").records == (b"good",)
+    assert watched.ask("during.example").records == (b"good",)  # what failed then says nothing about now
+    assert watched.events == [
+        ("warning", "nameserver-away", label(server)),
+        ("error", "dns-away", label(server)),
+        ("info", "nameserver-back", label(server)),
+        ("info", "dns-back", label(server)),
+    ]
+    assert watched.counts["dns_breaker_opened", label(server)] == 1
+    assert watched.counts["dns_nameservers_open", label(server)] == 0
+
+
+def test_while_the_dns_is_away_an_answer_takes_no_time(serve: Start, watch: Watch) -> None:
+    first, second = serve(silent, control=silent), serve(silent, control=silent)
+    watched = watch(first, second)
+    watched.wait_for("dns-away")
+    started = time.monotonic()
+    answers = [watched.ask(f"n{number}.example") for number in range(1000)]
+    assert time.monotonic() - started < 1000 * TIMEOUT / 100  # a time-out each would be 500 s
+    assert {answer.failure for answer in answers} == {Failure.AWAY}
+    assert {answer.status for answer in answers} == {AnswerStatus.TEMPFAIL}
+
+
+def test_a_server_that_is_gone_is_left_alone_and_used_again(serve: Start, watch: Watch) -> None:
+    server = serve()
+    watched = watch(server)
+    server.stop()
+    assert watched.ask("a.example").failure is Failure.NETWORK
+    watched.wait_for("dns-away")
+    server.start()
+    watched.wait_for("dns-back")
+    assert watched.ask("b.example").status is AnswerStatus.FOUND
+
+
+def test_a_cold_start_without_dns_is_no_longer_than_an_outage(serve: Start, watch: Watch) -> None:
+    server = serve(silent, control=silent)
+    watched = watch(server)
+    watched.wait_for("dns-away")  # though nobody has asked anything
+    server.reply, server.control = found, ns_of_root
+    watched.wait_for("dns-back")
+    assert watched.ask().status is AnswerStatus.FOUND
+
+
+@pytest.mark.parametrize("silent_one", [0, 1], ids=["the first", "the second"])
+def test_with_one_of_two_away_the_other_is_asked_directly(serve: Start, watch: Watch, silent_one: int) -> None:
+    servers = [serve(), serve()]
+    servers[silent_one].silence()
+    watched = watch(*servers)
+    watched.wait_for("nameserver-away")
+    asked = len(servers[silent_one].questions)
+    hedged = watched.counts["dns_hedged", ""]
+    assert {watched.ask(f"n{number}.example").status for number in range(50)} == {AnswerStatus.FOUND}
+    assert len(servers[silent_one].questions) == asked
+    assert watched.counts["dns_hedged", ""] == hedged
+    assert not watched.has_told("dns-away")
+    assert watched.counts["dns_nameservers_open", label(servers[silent_one])] == 1
+
+
+def test_before_that_a_silent_first_costs_the_delay_and_no_time_out(serve: Start, watch: Watch) -> None:
+    first, second = serve(), serve()
+    watched = watch(first, second, timeout=20.0)
+    first.reply = silent
+    started = time.monotonic()
+    assert watched.ask().nameserver == label(second)
+    assert time.monotonic() - started < 5.5  # a quarter of the time-out at the most
+
+
+def test_it_takes_all_servers_for_the_dns_to_be_away(serve: Start, watch: Watch) -> None:
+    first, second = serve(silent, control=silent), serve()
+    watched = watch(first, second)
+    watched.wait_for("nameserver-away")
+    assert watched.ask("a.example").status is AnswerStatus.FOUND
+    second.silence()
+    watched.ask("b.example")
+    watched.wait_for("dns-away")
+    first.reply, first.control = found, ns_of_root
+    watched.wait_for("dns-back")
+    assert watched.ask("c.example").nameserver == label(first)
+
+
+def test_threads_that_wait_for_an_answer_give_up_when_the_dns_goes_away(serve: Start, watch: Watch) -> None:
+    server = serve(by_name({"silent.example": silent}, otherwise=with_code(2)))
+    watched = watch(server, timeout=60.0, deadline=60.0)
+    server.control = with_code(2)
+    answers: list[Answer] = []
+    names = ["silent.example"] * 5  # one asks, four wait for it
+    threads = [threading.Thread(target=lambda name=name: answers.append(watched.ask(name))) for name in names]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: bool(server.questions), "the question")
+    watched.ask("other.example")
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started < 30
+    assert [answer.failure for answer in answers] == [Failure.AWAY] * 5
+
+
+# ---- stale answers ----
+
+
+def test_stale_answers_serve_while_the_dns_is_away_and_only_then(serve: Start, watch: Watch) -> None:
+    server = serve(saying('@ 1 TXT "old"'))
+    watched = watch(server)
+    assert watched.ask().is_stale is False
+    server.reply = silent
+    time.sleep(1.05)
+    assert watched.ask().failure is Failure.TIMEOUT  # this name's failure: no reason to bring back what is over
+    server.control = silent
+    watched.ask("other.example")
+    watched.wait_for("dns-away")
+    stale = watched.ask()
+    assert (stale.records, stale.is_stale, stale.is_cached) == ((b"old",), True, True)
+    assert watched.counts["dns_stale", ""] == 1
+    assert watched.ask("other.example").failure is Failure.AWAY
+
+
+# ---- nobody who sends mail decides ----
+
+BAD_REPLIES: dict[str, Reply] = {
+    "silence": silent,
+    "SERVFAIL": with_code(2),
+    "REFUSED": with_code(5),
+    "FORMERR": with_code(1),
+    "garbage": lambda question: b"\xff" * 30,
+    "half an answer": lambda question: saying('@ 60 TXT "x"')(question)[:-3],  # type: ignore[index]
+}
+
+
+@pytest.mark.parametrize("kind", BAD_REPLIES)
+def test_no_sender_can_take_a_nameserver_out_of_use(serve: Start, watch: Watch, kind: str) -> None:
+    def reply(asked: Message) -> object:
+        is_bad = str(asked.question[0].name).startswith("bad")
+        return (BAD_REPLIES[kind] if is_bad else found)(asked)
+
+    servers = [serve(reply), serve(reply)]  # type: ignore[arg-type]
+    watched = watch(*servers, timeout=1.0)  # not less: 200 threads and both servers share this process
+    started = time.monotonic()
+    threads = [
+        threading.Thread(target=lambda start=start: [watched.ask(f"bad{n}.example") for n in range(start, start + 5)])
+        for start in range(0, 1000, 5)
+    ]
+    for thread in threads:
+        thread.start()
+    good = [watched.ask(f"good{number}.example") for number in range(200)]
+    for thread in threads:
+        thread.join()
+    seconds = time.monotonic() - started
+    assert {answer.status for answer in good} == {AnswerStatus.FOUND}
+    assert watched.ask("after.example").status is AnswerStatus.FOUND
+    assert watched.events == []
+    for server in servers:
+        assert len(server.control_questions) <= seconds + 2  # one a second, however many fail
+
+
+@pytest.mark.parametrize("code", [1, 4, 5], ids=["FORMERR", "NOTIMP", "REFUSED"])
+def test_a_server_that_refuses_the_control_question_serves_on(serve: Start, watch: Watch, code: int) -> None:
+    server = serve(by_name({"bad.example": with_code(2)}), control=with_code(code))
+    watched = watch(server)
+    for _ in range(3):
+        watched.ask("bad.example")
+        watched.resolver._failures.clear()
+        time.sleep(1.0)
+    assert len(server.control_questions) >= 2
+    assert watched.ask().status is AnswerStatus.FOUND
+    assert watched.events == []
+
+
+def test_a_servfail_to_the_control_question_says_that_the_server_has_lost_the_dns(serve: Start, watch: Watch) -> None:
+    server = serve()
+    watched = watch(server)
+    server.reply = server.control = with_code(2)
+    watched.ask()
+    watched.wait_for("dns-away")
+
+
+def test_unless_it_never_could_answer_it(serve: Start, watch: Watch) -> None:
+    server = serve(by_name({"bad.example": with_code(2)}), control=with_code(2))
+    watched = watch(server)
+    watched.ask("bad.example")
+    wait_until(lambda: len(server.control_questions) >= 2, "the second control question")
+    time.sleep(0.2)
+    assert watched.ask().status is AnswerStatus.FOUND
+    assert watched.events == []
+
+
+def test_one_lost_control_question_changes_nothing(serve: Start, watch: Watch) -> None:
+    asked_before: list[Message] = []
+
+    def lose_the_first(asked: Message) -> bytes | None:
+        asked_before.append(asked)
+        return None if len(asked_before) == 1 else ns_of_root(asked)
+
+    server = serve(control=lose_the_first)
+    watched = watch(server)
+    wait_until(lambda: len(server.control_questions) >= 2, "the second control question")
+    time.sleep(0.2)
+    assert watched.events == []
+    assert watched.ask().status is AnswerStatus.FOUND
+
+
+def test_our_own_lack_of_descriptors_is_no_nameservers_fault(serve: Start, watch: Watch) -> None:
+    server = serve()
+    watched = watch(server)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[socket.socket] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        while True:
+            try:
+                taken.append(socket.socket())
+            except OSError:
+                break
+        until = time.monotonic() + 3.5
+        failures = []
+        while time.monotonic() < until:  # now and then the control question gives a descriptor back
+            failures.append(watched.ask(f"n{len(failures)}.example").failure)
+            time.sleep(0.1)
+        assert failures.count(Failure.NETWORK) > len(failures) / 2
+    finally:
+        for one in taken:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert watched.events == []
+    assert watched.ask().status is AnswerStatus.FOUND
+
+
+def test_the_operator_may_choose_the_control_question(serve: Start, stack: ExitStack) -> None:
+    server = serve()
+    resolver = Resolver([server.address], TIMEOUT, 5.0, control="own.example")
+    resolver.start()
+    stack.callback(resolver.close)
+    wait_until(lambda: server.names() == ["own.example."], "the control question")
+    assert not server.control_questions
+
+
+def test_closing_ends_the_threads(serve: Start) -> None:
+    before = threading.active_count()
+    watched = Watched(serve(), serve())
+    watched.ask()
+    assert threading.active_count() > before
+    watched.resolver.close()
+    wait_until(lambda: threading.active_count() <= before + 2, "the threads to end")  # the servers' own two
