@@ -130,9 +130,10 @@ def test_a_customer_whose_nameservers_are_silent_hides_nobody_elses_keys(
     nameserver.break_zone("lame.example")
     signer.signal(signal.SIGHUP)
     wait_until(lambda: bool(signer.log_lines("reloaded")), "the reload")
+    seen_away = len(signer.log_lines("dns-away"))  # a worker may have seen the nameserver restart
     assert len(signer.sign([(b"From", b" a@lame.example")])) == 1
     assert signer.log_lines("domain-silent")
-    assert not signer.log_lines("dns-away")
+    assert len(signer.log_lines("dns-away")) == seen_away
     assert selectors(signer) == "rsa ed"
     publish(nameserver, folder, "ed")
     wait_until(lambda: {selectors(signer) for _ in range(6)} == {"ed"}, "every worker to stop using the key")
