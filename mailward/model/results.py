@@ -40,9 +40,9 @@ class FromFault(Enum):
 class Authors:
     """The distinct author domains in the order they stand (normalized A-labels), and the fault of the From field if any.
 
-    With SEVERAL_FIELDS they are those of all the fields, and none where one of them cannot be read. With MALFORMED they are all that any reader could
-    take for an author's domain, whatever stands behind an `@`: enough to ask whether a login may speak for each of them, never
-    enough to judge a stranger's mail by.
+    With SEVERAL_FIELDS they are those of all the fields, and none where one of them cannot be read. With MALFORMED they are all
+    that any reader could take for an author's domain, whatever stands behind an `@`: a login must have a right to each of them,
+    and a stranger's message passes only if each of them says so.
     """
 
     domains: tuple[str, ...]

@@ -139,7 +139,7 @@ def _no_author(dmarc: DmarcResult, rules: EnforcementRules, most: Disposition) -
         Disposition.QUARANTINE: Outcome.QUARANTINE,
         Disposition.REJECT: Outcome.REJECT,
     }[wanted]
-    return Decision(outcome, Reason.NO_AUTHOR, dmarc, dmarc.reason, "no_author_domain")
+    return Decision(outcome, Reason.NO_AUTHOR, dmarc, setting="no_author_domain")
 
 
 def _override(dmarc: DmarcResult, evaluation: Evaluation, rules: EnforcementRules) -> Decision | None:

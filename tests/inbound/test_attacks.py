@@ -16,6 +16,7 @@ from tests.attacks.expected import assert_cleaned, assert_results, read_own_fiel
 from tests.attacks.messages import Fields, split
 from tests.attacks.row import AUTHSERV_ID, Attack, Fate
 from tests.attacks.table import ATTACKS, PEERS_PASS
+from tests.attacks.world import TRUSTED
 from tests.attacks.zones import RECORDS, ZONE_TEXT
 from tests.support.zone import Zone
 
@@ -25,10 +26,9 @@ MAX_QUESTIONS = 120  # the resolver's own budget for a message
 
 
 def judge(enforce: Disposition) -> Judge:
-    """Return a judge for whom the operator trusts one sealer and one list."""
-    rules = EnforcementRules(
-        enforce=enforce, trusted_sealers=frozenset({"forwarder.example"}), mailing_lists=frozenset({"list.example"})
-    )
+    """Return the judge of the table's operator."""
+    named = {key: frozenset({name}) for key, name in TRUSTED.items()}
+    rules = EnforcementRules(enforce=enforce, **named)  # type: ignore[arg-type]
     return Judge(AUTHSERV_ID, own_ids=frozenset({AUTHSERV_ID}), limits=Limits(), rules=rules)
 
 

@@ -1,7 +1,8 @@
-"""`make demo`: a handful of messages through a real Postfix with mailward-dkim-sign, and what became of each.
+"""`make demo`: a handful of messages through real Postfixes with Mailward's milters, and what became of each.
 
-Starts the mail world of the tests in a temporary folder, on loopback, and removes it afterwards. With KEEP=1 it stays
-until Ctrl-C or TERM and says how to send mail through it. Ends with status 1 if a message did not fare as it should.
+First mail that leaves, which mailward-dkim-sign signs; then mail that comes in, which mailward-auth-verify judges. Starts the
+mail worlds of the tests in a temporary folder, on loopback, and removes them afterwards. With KEEP=1 they stay until Ctrl-C
+or TERM, and it says how to send mail through them. Ends with status 1 if a message did not fare as it should.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from dataclasses import dataclass
 from types import FrameType
 
 from tests.mail.delivered import Delivered
+from tests.mail.demo_inbound import SCENES as INCOMING
+from tests.mail.demo_inbound import play_incoming
 from tests.mail.domains import EXAMPLE_COM, HOSTED, Signature
+from tests.mail.inbound import RECEIVER as INBOUND_DOMAIN
+from tests.mail.inbound import Inbound
 from tests.mail.installation import ALICE, BOB, PASSWORD, RECEIVER, STRANGER_ADDRESS, Installation
 from tests.mail.messages import message
 from tests.support.processes import ProgramError, open_folder
@@ -43,6 +48,18 @@ The other login is {bob}, with the same password. All mail arrives in {here.inbo
   daemon's log   {here.signer.output_path}
   Postfix's log  {here.sender.log_path}
   metrics        http://127.0.0.1:{here.metrics_port}/metrics  (also /healthz, /readyz, and a status page at /)
+
+Mail from outside to {owner}, as a stranger of your choice; --port {rejecting} where forgeries are refused:
+
+  swaks --server 127.0.0.1 --port {quarantining} --from x@attacker.example --h-From ceo@bank.example --to {owner} \\
+        --xclient ADDR=203.0.113.66
+
+It arrives in {inbound.dovecot.folder}/mail/me/Maildir (quarantined: in its .Junk).
+
+  configuration  {verifier.configuration}
+  daemon's log   {verifier.output_path}
+  Postfix's log  {inbound.postfix.log_path}
+  metrics        http://127.0.0.1:{verifier.port}/metrics
 """
 
 
@@ -90,7 +107,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop_like_ctrl_c)
     try:
         with open_folder("mailward-demo-") as folder:
-            return play(Installation(folder))
+            incoming = folder / "incoming"
+            incoming.mkdir()
+            return play(Installation(folder), Inbound(incoming, ("quarantine", "reject")))
     except ProgramError as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
@@ -99,19 +118,22 @@ def main() -> int:
         return 0
 
 
-def play(here: Installation) -> int:
-    """Start the world, play every scene in it, and keep it if asked to."""
-    print(f"Starting Postfix (two), Dovecot, NSD, OpenDKIM and mailward-dkim-sign in {here.folder} ...", flush=True)
+def play(here: Installation, inbound: Inbound) -> int:
+    """Start both worlds, play every scene in them, and keep them if asked to."""
+    print(f"Starting Postfix (three), Dovecot, NSD, OpenDKIM and Mailward's milters in {here.folder} ...", flush=True)
     started = time.monotonic()
-    with here:
-        print(f"Ready after {time.monotonic() - started:.1f} s; every message now goes all the way to {RECEIVER}.\n")
+    with here, inbound:
+        print(f"Ready after {time.monotonic() - started:.1f} s.\n")
+        print(f"Mail that leaves: signed by mailward-dkim-sign, and it goes all the way to {RECEIVER}.\n")
         unexpected = [number for number, scene in enumerate(SCENES, 1) if not play_scene(here, number, scene)]
+        print("Mail that comes in: judged by mailward-auth-verify.\n")
+        unexpected += play_incoming(inbound, len(SCENES) + 1)
         if unexpected:
             print(f"Not as it should be: {', '.join(str(number) for number in unexpected)}")
         else:
-            print(f"All {len(SCENES)} as they should be.")
+            print(f"All {len(SCENES) + len(INCOMING)} as they should be.")
         if os.environ.get("KEEP", "") not in ("", "0"):
-            keep(here)
+            keep(here, inbound)
     return 1 if unexpected else 0
 
 
@@ -143,9 +165,21 @@ def describe(delivered: Delivered) -> list[str]:
     return lines
 
 
-def keep(here: Installation) -> None:
-    """Say how to use the world, and leave it running until Ctrl-C or TERM."""
-    print(INSTRUCTIONS.format(here=here, alice=ALICE, bob=BOB, password=PASSWORD, to=f"me@{RECEIVER}"), flush=True)
+def keep(here: Installation, inbound: Inbound) -> None:
+    """Say how to use the worlds, and leave them running until Ctrl-C or TERM."""
+    values = {
+        "here": here,
+        "alice": ALICE,
+        "bob": BOB,
+        "password": PASSWORD,
+        "to": f"me@{RECEIVER}",
+        "owner": f"me@{INBOUND_DOMAIN}",
+        "inbound": inbound,
+        "verifier": inbound.verifiers["quarantine"],
+        "quarantining": inbound.ports["quarantine"],
+        "rejecting": inbound.ports["reject"],
+    }
+    print(INSTRUCTIONS.format(**values), flush=True)
     threading.Event().wait()
 
 
