@@ -334,7 +334,7 @@ def test_our_own_lack_of_descriptors_is_no_nameservers_fault(serve: Start, watch
             except OSError:
                 break
         until = time.monotonic() + 3.5
-        failures = []
+        failures: list[Failure | None] = []
         while time.monotonic() < until:  # now and then the control question gives a descriptor back
             failures.append(watched.ask(f"n{len(failures)}.example").failure)
             time.sleep(0.1)
