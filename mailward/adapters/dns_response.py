@@ -17,10 +17,11 @@ from mailward.model.dns import Answer, AnswerStatus, Failure, RecordType, failed
 MAX_CHAIN = 12  # CNAMEs, as many as unbound follows
 MAX_RECORDS = 1200  # in all of a response; real ones have a few dozen
 MAX_NAME = 255  # octets (RFC 1035 2.3.4)
+MAX_POINTERS = 127  # in one name: as many as it can have labels; a chain of thousands is somebody's attack on our time
 MAX_TTL = 86400  # a day; RFC 8767 4 allows a week at most
 MAX_NEGATIVE_TTL = 3600  # RFC 2308 5 recommends one to three hours
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, YXDOMAIN = range(7)
 _CODES = (
     "NOERROR",
     "FORMERR",
@@ -121,6 +122,8 @@ _FAILURE_OF_CODE = {SERVFAIL: Failure.SERVFAIL, REFUSED: Failure.REFUSED}
 
 
 def _judge(query: Query, response: _Response, nameserver: str) -> Answer:
+    if response.code == YXDOMAIN:  # RFC 6672 2.2: below a DNAME the name became too long, so nobody has it
+        return Answer(AnswerStatus.NXDOMAIN, nameserver=nameserver)
     if response.code not in (NOERROR, NXDOMAIN):
         failure = _FAILURE_OF_CODE.get(response.code)
         if failure is not None:
@@ -203,12 +206,13 @@ def _name(octets: bytes, at: int) -> tuple[bytes, int]:
     A pointer leads to what stands before the name that has it (RFC 1035 4.1.4), so none leads in a circle.
     """
     labels = []
-    size, first, behind = 0, at, 0
+    size, first, behind, pointers = 0, at, 0, 0
     while length := octets[at]:
         if length >= 0xC0:
             behind = behind or at + 2
             at = (length & 0x3F) << 8 | octets[at + 1]
-            if at >= first:
+            pointers += 1
+            if at >= first or pointers > MAX_POINTERS:
                 raise _Malformed
             first = at
             continue

@@ -18,6 +18,7 @@ from mailward.model.message import HeaderField
 from mailward.model.results import Authors, FromFault
 
 MAX_FROM = 16 * 1024  # octets; a From field with hundreds of authors fits, a longer one is an attack on the reader
+MAX_FIELDS = 10  # fields named From of one message that are read; one is allowed
 MAX_COMMENT_DEPTH = 32
 
 # atext (RFC 5322 3.2.3) and everything beyond ASCII (RFC 6532 3.2).
@@ -33,11 +34,14 @@ _ADDRESS = rf"{_WORD}(?:\.{_WORD})*+@([A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+)"
 _PLAIN = re.compile(
     rf'[ \t]*+(?:(?:(?:{_WORD}|[ \t.]++)*+|"[^"\\\r\n]*+"[ \t]*+)<{_ADDRESS}>|{_ADDRESS})[ \t]*+'.encode(), re.DOTALL
 )
-_AFTER_AT = re.compile(r"@\s*([^\s<>()\[\],;:\"@\\]*)")
+_AFTER_AT = re.compile(r"@\s*([^\s<>()\[\],;:\"@\\]*)(\s*[.(\\\"])?")
 _ENCODED_WORD = re.compile(rb"=\?([^?\s]*+)\?([bBqQ])\?([^?]*+)\?=")
-_PLAIN_CHARSET = re.compile(
-    rb"utf-8|us-ascii|iso-8859-|windows-125|koi8-", re.IGNORECASE
-)  # where `@` is the octet 0x40
+# The character sets of mail that Python decodes in linear time; of any other, an encoded word may say anything.
+_KNOWN_CHARSET = re.compile(
+    rb"(?:utf-[78]|us-ascii|iso-8859-[0-9]+|windows-125[0-8]|koi8-[ru]|big5|gb2312|gbk|gb18030|shift_jis|"
+    rb"euc-(?:jp|kr|tw)|iso-2022-(?:jp|kr)|ks_c_5601-1987|tis-620)(?:\*[a-z-]*)?",
+    re.IGNORECASE,
+)
 _COMMENT_STEP = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 
 
@@ -56,6 +60,8 @@ def author_domains(header: Iterable[HeaderField]) -> Authors:
     fields = [field.raw_value for field in header if field.name.rstrip(b" \t").lower() == b"from"]
     if not fields:
         return Authors((), FromFault.MISSING)
+    if len(fields) > MAX_FIELDS or (len(fields) > 1 and sum(map(len, fields)) > MAX_FROM):
+        return Authors((), FromFault.SEVERAL_FIELDS)
     domains: dict[str, None] = {}
     fault = FromFault.SEVERAL_FIELDS if len(fields) > 1 else None
     for raw_value in fields:
@@ -105,26 +111,33 @@ def _domain(text: str) -> str:
 def _conceivable_domains(raw_value: bytes) -> list[str]:
     """Return every domain in a field that is no address list (`Doe, Inc. <j@example.com>`); none if one is no domain name.
 
-    None either where an encoded word may hide an address: some readers decode it, and show what it says as the author.
+    None either where an encoded word may hide an address: some readers decode it, and show what it says as the author. Nor
+    where a name breaks off at white space, a comment or a quote behind which others read on: `<ceo@bank .example>`.
     """
     if len(raw_value) > MAX_FROM or any(_may_hide_address(match) for match in _ENCODED_WORD.finditer(raw_value)):
         return []
-    try:
-        return [normalize(match.group(1)) for match in _AFTER_AT.finditer(raw_value.decode("utf-8", "replace"))]
-    except InvalidDomain:
-        return []
+    domains = []
+    for match in _AFTER_AT.finditer(raw_value.decode("utf-8", "replace")):
+        name, goes_on = match.groups()
+        if goes_on or name.endswith("."):
+            return []
+        try:
+            domains.append(normalize(name))
+        except InvalidDomain:
+            return []
+    return domains
 
 
 def _may_hide_address(encoded_word: re.Match[bytes]) -> bool:
-    """Say whether an encoded word (RFC 2047 2) holds an `@`, or is of a character set in which it could look otherwise."""
+    """Say whether an encoded word (RFC 2047 2) holds an `@`, or cannot be read."""
     charset, encoding, text = encoded_word.groups()
-    if not _PLAIN_CHARSET.match(charset):
+    if not _KNOWN_CHARSET.fullmatch(charset):
         return True
     try:
-        decoded = base64.b64decode(text + b"==") if encoding in b"bB" else quopri.decodestring(text)
-    except ValueError:
+        octets = base64.b64decode(text + b"==") if encoding in b"bB" else quopri.decodestring(text)
+        return "@" in octets.decode(charset.partition(b"*")[0].decode("ascii"), "replace")
+    except (ValueError, LookupError):
         return True
-    return b"@" in decoded
 
 
 def _tokens(text: str) -> list[_Token]:

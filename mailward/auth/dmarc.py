@@ -6,7 +6,7 @@ for; what is done with the message is decided elsewhere. HELO's SPF result never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mailward.auth.dmarc_record import PolicyRecord, Psd
@@ -85,13 +85,15 @@ class Policies:
     not use up the time and the queries that tell the author domain's policy.
     """
 
-    def __init__(self, authors: Authors, ask: Callable[[Question], Answer]) -> None:
+    def __init__(self, authors: Authors, ask: Callable[[Question], Answer], identifiers: Collection[str] = ()) -> None:
+        """`identifiers` are the domains that SPF and DKIM may yet speak of."""
         self._authors = authors
         self._walks = TreeWalks(ask)
         self._tried = authors.domains[:MAX_AUTHOR_DOMAINS]
-        for author_domain in self._tried:  # before any walk: deep names must not use up the queries either
+        public = [author_domain for author_domain in self._tried if _is_public(author_domain)]
+        for author_domain in public:  # before any walk: deep names must not use up the queries either
             self._walks.site(author_domain)
-        self._found = {author_domain: _look_for(author_domain, self._walks) for author_domain in self._tried}
+        self._found = {author_domain: _look_for(author_domain, self._walks, identifiers) for author_domain in public}
 
     def evaluate(self, spf: SpfResult, dkim: Sequence[DkimResult]) -> tuple[tuple[DmarcResult, ...], DmarcResult]:
         """Return a result for each author domain, and the one that counts: the worst (RFC 9989 11.5).
@@ -107,7 +109,7 @@ class Policies:
             return (nobody,), nobody
         results = tuple(
             [
-                _evaluate(author_domain, self._found[author_domain], identifiers, self._walks)
+                _evaluate(author_domain, self._found.get(author_domain), identifiers, self._walks)
                 for author_domain in self._tried
             ]
         )
@@ -136,17 +138,32 @@ def _identifiers(spf: SpfResult, dkim: Iterable[DkimResult]) -> tuple[_Identifie
     )
 
 
-def _look_for(author_domain: str, walks: TreeWalks) -> _Policy | _Unanswered | None:
-    """Find the policy; None where there is none, the exception where it cannot be told."""
+def _look_for(author_domain: str, walks: TreeWalks, identifiers: Collection[str]) -> _Policy | _Unanswered | None:
+    """Find the policy; None where there is none, the exception where it cannot be told.
+
+    Where alignment may need the names above as well they are asked about now, while a stranger has not yet used up the
+    message's queries: what they do not answer leaves alignment in doubt, and doubt is no failure.
+    """
     try:
-        return _discover(author_domain, walks)
+        policy = _discover(author_domain, walks)
     except _Unanswered as error:
         return error
+    top = author_domain.rpartition(".")[2]
+    if policy and any(name != author_domain and name.rpartition(".")[2] == top for name in identifiers):
+        walks.walk(author_domain)
+    return policy
+
+
+def _is_public(author_domain: str) -> bool:
+    """Say whether a domain can be anybody's: with two labels at least, and no number at the end, which is an address."""
+    return "." in author_domain and not author_domain.rpartition(".")[2].isdigit()
 
 
 def _evaluate(
     author_domain: str, policy: _Policy | _Unanswered | None, identifiers: Sequence[_Identifier], walks: TreeWalks
 ) -> DmarcResult:
+    if not _is_public(author_domain):
+        return DmarcResult(Result.PERMERROR, "", "an author's domain is no public domain name")
     if isinstance(policy, _Unanswered):
         return _shown(DmarcResult(Result.TEMPERROR, author_domain, str(policy)), walks)
     if policy is None:

@@ -15,7 +15,7 @@ from mailward.auth.body_hash import BodyDigest, BodyForm, BodyHash
 from mailward.auth.dkim import ReceivedHeader
 from mailward.auth.dkim_verify import DkimLimits, Signature
 from mailward.auth.spf import SpfLimits
-from mailward.model.dns import Answer, Question
+from mailward.model.dns import Answer, Failure, Question
 from mailward.model.domain import parents
 from mailward.model.message import Envelope, HeaderField
 from mailward.model.results import (
@@ -51,7 +51,7 @@ class Verification:
         self._limits = limits
         self._header = ReceivedHeader(header)
         self.authors = author_domains(header)
-        self._signatures = dkim_verify.parse_signatures(self._header, self.authors.domains, limits.dkim, now)
+        self._signatures = dkim_verify.parse_signatures(self._header, self._tried_authors, limits.dkim, now)
         self._chain = arc.parse_chain(self._header, limits.dkim, now)
         forms = dkim_verify.body_forms(self._signatures)
         if self._chain.body_form is not None:
@@ -71,7 +71,16 @@ class Verification:
         """
         envelope, limits = self._envelope, self._limits
         client, helo = envelope.client_address, envelope.helo
-        policies = dmarc.Policies(self.authors, ask)
+        is_away = False
+
+        def ask_and_note(question: Question) -> Answer:
+            nonlocal is_away
+            answer = put(question)
+            is_away = is_away or answer.failure is Failure.AWAY
+            return answer
+
+        put, ask = ask, ask_and_note
+        policies = dmarc.Policies(self.authors, ask, self._identifiers())
         digests = {form: body.finish() for form, body in self._bodies.items()}
         dkim = {item.position: self._verify(item, digests, ask) for item in self._signatures if self._may_align(item)}
         spf_mailfrom = spf.check_mail_from(client, helo, envelope.mail_from, ask, limits.spf)
@@ -93,7 +102,13 @@ class Verification:
             results,
             worst,
             hints,
+            is_away,
         )
+
+    def _identifiers(self) -> set[str]:
+        """Return the domains that SPF and DKIM may speak of."""
+        identifiers = {item.seal.signing_domain for item in self._signatures if isinstance(item, Signature)}
+        return {*identifiers, spf.mail_from_domain(self._envelope.mail_from, self._envelope.helo)}
 
     def _check_helo(self, spf_mailfrom: SpfResult, ask: Ask) -> SpfResult:
         """Judge the HELO identity; for the null sender that has been done (RFC 7208 2.4)."""
@@ -104,7 +119,11 @@ class Verification:
 
     def _may_align(self, item: Signature | DkimResult) -> bool:
         """Say whether a signature may be the author domain's own; a result that is there already asks nothing."""
-        return isinstance(item, Signature) and dkim_verify.may_align(item.seal.signing_domain, self.authors.domains)
+        return isinstance(item, Signature) and dkim_verify.may_align(item.seal.signing_domain, self._tried_authors)
+
+    @property
+    def _tried_authors(self) -> tuple[str, ...]:
+        return self.authors.domains[: dmarc.MAX_AUTHOR_DOMAINS]
 
     def _verify(self, signature: Signature | DkimResult, digests: dict[BodyForm, BodyDigest], ask: Ask) -> DkimResult:
         if isinstance(signature, DkimResult):

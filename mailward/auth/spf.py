@@ -80,6 +80,11 @@ def _evaluate(identity: SpfIdentity, evaluation: Evaluation, domain: str) -> Spf
     )
 
 
+def mail_from_domain(mail_from: bytes, helo: bytes) -> str:
+    """Return the domain of the MAILFROM identity, for the null sender HELO's; empty where there is none (RFC 7208 2.4)."""
+    return _domain(mail_from.rpartition(b"@")[2] if mail_from else helo)
+
+
 def _domain(octets: bytes) -> str:
     """Return the normalized domain; empty where it is none that has an SPF record (RFC 7208 4.3)."""
     if len(octets) > MAX_IDENTITY:

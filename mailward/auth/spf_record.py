@@ -113,17 +113,22 @@ def _parse(octets: bytes, bits: int) -> Record:
         try:
             modifier = _MODIFIER.fullmatch(text)
             if len(text) > MAX_TERM or not _VISIBLE.fullmatch(text):
-                return Record(fault=f"syntax error in {printable(text)}")
+                return _syntax_error(text)
             if modifier:
                 grammar.add_modifier(modifier[1].lower(), modifier[2], modifiers)
             else:
                 terms.append(grammar.term(text))
         except Exception:  # noqa: BLE001 - pyspf raises what it likes; nothing here asks anybody, so it is the record's fault
-            return Record(fault=f"syntax error in {printable(text)}")
+            return _syntax_error(text)
     return Record(tuple(terms), modifiers.get("redirect", ""), modifiers.get("exp", ""))
 
 
 _parse_cached = lru_cache(maxsize=CACHED_RECORDS)(_parse)
+
+
+def _syntax_error(text: str) -> Record:
+    """Return the record that is none, with the term at fault; no `=`, or `dmarc=pass` would stand in a field of ours."""
+    return Record(fault=f"syntax error in {printable(text).replace('=', '?')}")
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import click
 import mailward
 from mailward.daemon import log as logging
 from mailward.daemon.listener import Listener, bind, take_inherited
+from mailward.daemon.log import Log
 from mailward.daemon.metrics import Metrics, check_specs
 from mailward.daemon.pages import Pages
 from mailward.daemon.program import Loaded, Program
@@ -26,6 +28,7 @@ from mailward.model.errors import ConfigError, Mistake
 from mailward.settings.load import DEFAULT_PATH
 
 EX_CONFIG = 78
+MAX_DESCRIPTORS = 16_384  # of a process; more than max_sessions has use for
 
 
 def command(program: Program) -> Callable[[], None]:
@@ -66,6 +69,18 @@ def _open_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
+def _raise_descriptor_limit(log: Log) -> None:
+    """Allow as many open files as the account may have: each session is one, and asks the DNS over two more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError) as error:
+        log.warning("descriptor-limit", soft=soft, wanted=wanted, reason=str(error))
+
+
 def _summary(manual: str) -> str:
     """Return the first paragraph of the manual's DESCRIPTION."""
     return manual.partition("DESCRIPTION\n")[2].strip().partition("\n\n")[0]
@@ -77,6 +92,7 @@ def _serve(program: Program, config: Path, loaded: Loaded) -> int:
     log = logging.get(program.name)
     if os.geteuid() == 0:
         log.warning("running-as-root", advice="the packages' units run each daemon as an account of its own")
+    _raise_descriptor_limit(log)
     check_specs(program.metrics)
     metrics = Metrics(program.metric_prefix, program.metrics)
     table = program.name

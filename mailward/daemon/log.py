@@ -25,7 +25,10 @@ WAIT_MS = 20
 STDERR = 2
 
 _PLAIN = re.compile(r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]+")  # no space, quote, backslash, equals sign
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\xa0\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"\\]')
+_UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    r'\U000e0000-\U000e0fff"\\]'
+)
 
 # journald reads the priority from `<N>` before the line (sd-daemon(3)).
 _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
@@ -62,14 +65,23 @@ def quote(value: object) -> str:
         text = text[:MAX_VALUE] + "…"
     if _PLAIN.fullmatch(text):
         return text
-    return '"' + _UNSAFE.sub(_escape, text) + '"'
+    return '"' + _clip(_UNSAFE.sub(_escape, text)) + '"'
+
+
+def _clip(escaped: str) -> str:
+    """Clip what has grown by being escaped: no value pushes the ones behind it out of the line."""
+    if len(escaped) <= 2 * MAX_VALUE:
+        return escaped
+    clipped = escaped[: 2 * MAX_VALUE]
+    return clipped[: clipped.rfind("\\")] + "…"
 
 
 def _escape(match: re.Match[str]) -> str:
     character = match.group()
     if character in '"\\':
         return "\\" + character
-    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class _Renderer:

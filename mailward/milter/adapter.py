@@ -32,7 +32,7 @@ from mailward.model.verdict import Action, Edit, InsertField, Verdict
 # the session would break, on every retry of that message.
 MAX_PACKET = 256 * 1024
 MAX_HEADER_FIELDS = 20_000  # Postfix keeps a header under header_size_limit a field, but sets no number of fields
-MAX_HEADER_OCTETS = 16 * 1024 * 1024
+MAX_HEADER_OCTETS = 2 * 1024 * 1024  # a thousand times what mail has; it is kept while the DNS is asked
 SESSION_SECONDS = 7200  # libmilter gives up on a silent MTA after this; Postfix's own time-outs are shorter
 
 _ACTION = {

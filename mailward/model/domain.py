@@ -12,6 +12,12 @@ from collections.abc import Iterator
 MAX_NAME = 253  # RFC 1035 2.3.4, without the final dot
 MAX_LABEL = 63
 
+# Code points that are not seen, and that some readers drop from a name and others keep: with one in it a name is one domain
+# here and another there (Default_Ignorable_Code_Point of the Unicode database, as far as its category lets it through).
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_JOINERS = "\u200c\u200d"  # seen only behind a virama, in the scripts of India (RFC 5892 A.1, A.2)
+_VIRAMA = 9  # its canonical combining class
+
 # Letters, digits, hyphen (RFC 5321 4.1.2); the underscore because selectors and service names carry it.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 
@@ -54,6 +60,8 @@ def _a_label(label: str) -> str:
     """
     if label.isascii():
         return label.lower()
+    if _UNSEEN.search(label):
+        raise InvalidDomain("a label has characters no host name has")
     text = unicodedata.normalize("NFKC", label.lower()).lower()
     if len(text) > MAX_LABEL:  # its A-label is longer yet
         raise InvalidDomain("a label is empty, too long or has characters no host name has")
@@ -61,9 +69,12 @@ def _a_label(label: str) -> str:
         if "." in text:  # no dot is made of a character that only looks like one, with a digit before it or not
             raise InvalidDomain("a label has characters no host name has")
         return text
+    before = ""
     for character in text:
-        if character != "-" and unicodedata.category(character)[0] not in "LMN" and character not in "\u200c\u200d":
+        is_joined = character in _JOINERS and before and unicodedata.combining(before) == _VIRAMA
+        if character != "-" and unicodedata.category(character)[0] not in "LMN" and not is_joined:
             raise InvalidDomain("a label has characters no host name has")
+        before = character
     return "xn--" + text.encode("punycode").decode("ascii")
 
 

@@ -193,7 +193,8 @@ class Evaluation:
     """Everything that was found out about who sent one message.
 
     `dmarc` has one result for each author domain; `worst_dmarc` is the one that counts. `hints` are only looked for where a
-    DMARC failure may be enforced.
+    DMARC failure may be enforced. `is_dns_away`: some question stayed without an answer because the DNS as a whole is away,
+    which no sender can bring about.
     """
 
     authors: Authors
@@ -205,3 +206,4 @@ class Evaluation:
     dmarc: tuple[DmarcResult, ...]
     worst_dmarc: DmarcResult
     hints: tuple[ForwarderHint, ...] = ()
+    is_dns_away: bool = False

@@ -33,6 +33,7 @@ class Reason(Enum):
     POLICY_NONE = "policy-none"
     NOT_ENFORCED = "not-enforced"
     TEMPERROR = "dmarc-temperror"
+    SILENT_IDENTIFIER = "silent-identifier"  # a name the sender chose to be verified by does not answer
     PERMERROR = "dmarc-permerror"
     POLICY = "dmarc-fail"
     FORWARDER_HINT = "maybe-forwarded"  # quarantined, not rejected
@@ -57,6 +58,7 @@ class EnforcementRules:
     enforce: Disposition = Disposition.QUARANTINE
     no_author_domain: Disposition = Disposition.QUARANTINE
     tempfail_on_temperror: bool = False
+    tempfail_on_silent_identifier: bool = True
     forwarder_networks: tuple[Network, ...] = ()
     forwarder_names: frozenset[str] = frozenset()
     trusted_sealers: frozenset[str] = frozenset()
@@ -101,7 +103,7 @@ def _decide_one(dmarc: DmarcResult, evaluation: Evaluation, rules: EnforcementRu
     if dmarc.result is Result.NONE:
         return Decision(Outcome.ACCEPT, Reason.NO_RECORD, dmarc)
     if dmarc.result is Result.TEMPERROR:
-        return _temperror(dmarc, rules, has_several_authors=len(evaluation.authors.domains) > 1)
+        return _temperror(dmarc, evaluation, rules)
     wanted = dmarc.policy
     if wanted is None:
         if dmarc.author_domain:  # a record that cannot be followed
@@ -111,24 +113,29 @@ def _decide_one(dmarc: DmarcResult, evaluation: Evaluation, rules: EnforcementRu
         return Decision(Outcome.ACCEPT, Reason.POLICY_NONE, dmarc)
     if rules.enforce is Disposition.NONE:
         return Decision(Outcome.ACCEPT, Reason.NOT_ENFORCED, dmarc, f"policy {wanted.value} not applied", "enforce")
-    override = _override(dmarc, evaluation, rules)
+    # Of more author domains than may be tried no single one can be excepted: the rest would come along unseen.
+    override = None if dmarc.result is Result.PERMERROR else _override(dmarc, evaluation, rules)
     if override is not None:
         return replace(override, detail=f"{override.detail}; policy {wanted.value} not applied")
     return _apply(dmarc, wanted, evaluation, rules)
 
 
-def _temperror(dmarc: DmarcResult, rules: EnforcementRules, *, has_several_authors: bool) -> Decision:
-    """Never a failure: later, if the operator wants that and a policy could be at stake; else delivered.
+def _temperror(dmarc: DmarcResult, evaluation: Evaluation, rules: EnforcementRules) -> Decision:
+    """Never a failure: delivered, or later, as the operator wants; but what a sender can bring about buys him nothing.
 
-    With several author domains the silent one may be the sender's own, put there to keep another's policy from being told:
-    such a message is one whose author cannot be told.
+    Under a policy that is known, the only doubt is a name the sender chose to be verified by: a selector, a subdomain whose
+    servers have long been gone. While the rest of the DNS answers, such mail comes later. With several author domains the
+    silent one may be the sender's own, put there to keep another's policy from being told: then no author can be told.
     """
-    could_matter = dmarc.policy is not Disposition.NONE and rules.enforce is not Disposition.NONE
-    if rules.tempfail_on_temperror and could_matter:
+    if dmarc.policy is Disposition.NONE or rules.enforce is Disposition.NONE:
+        return Decision(Outcome.ACCEPT, Reason.TEMPERROR, dmarc)
+    if rules.tempfail_on_temperror:
         return Decision(Outcome.TEMPFAIL, Reason.TEMPERROR, dmarc, setting="on_temperror")
-    if has_several_authors and could_matter:
+    if dmarc.policy is not None and not evaluation.is_dns_away and rules.tempfail_on_silent_identifier:
+        return Decision(Outcome.TEMPFAIL, Reason.SILENT_IDENTIFIER, dmarc, setting="on_silent_identifier")
+    if len(evaluation.authors.domains) > 1:
         return _no_author(dmarc, rules, Disposition.QUARANTINE)
-    return Decision(Outcome.ACCEPT, Reason.TEMPERROR, dmarc)
+    return Decision(Outcome.ACCEPT, Reason.TEMPERROR, dmarc, setting="on_temperror")
 
 
 def _no_author(dmarc: DmarcResult, rules: EnforcementRules, most: Disposition) -> Decision:

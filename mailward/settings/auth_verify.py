@@ -30,6 +30,7 @@ class AuthVerify(Service):
     quarantine: str = attrs.field(default="header", validator=one_of("header", "hold"))
     no_author_domain: str = attrs.field(default="quarantine", validator=one_of("none", "quarantine", "reject"))
     on_temperror: str = attrs.field(default="accept", validator=one_of("accept", "tempfail"))
+    on_silent_identifier: str = attrs.field(default="tempfail", validator=one_of("accept", "tempfail"))
     on_own_bug: str = attrs.field(default="tempfail", validator=one_of("accept", "tempfail"))
     shadow: bool = False
     forwarder_networks: NetworkList = NetworkList()
@@ -57,6 +58,7 @@ class AuthVerify(Service):
             enforce=Disposition(self.enforce),
             no_author_domain=Disposition(self.no_author_domain),
             tempfail_on_temperror=self.on_temperror == "tempfail",
+            tempfail_on_silent_identifier=self.on_silent_identifier == "tempfail",
             forwarder_networks=self.forwarder_networks,
             forwarder_names=frozenset(self.forwarder_names),
             trusted_sealers=frozenset(self.trusted_sealers),

@@ -35,6 +35,10 @@ CONFIGURATION
         than `enforce`.
     on_temperror
         "accept" (default) or "tempfail": what happens when the DNS does not tell whether DMARC passes.
+    on_silent_identifier
+        "tempfail" (default) or "accept": what happens when the author domain's policy is known to be quarantine or reject, the
+        DNS works, and only a name that this sender chose to be verified by (a selector, a subdomain) does not answer. Honest
+        mail comes again a little later; a forger could choose a name that never answers.
     on_own_bug
         "tempfail" (default) or "accept": what happens to a message that a bug of ours keeps from being judged.
     shadow

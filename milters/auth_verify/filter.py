@@ -12,14 +12,14 @@ from mailward.adapters.resolver import Resolver
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Histogram, Row
 from mailward.daemon.milter_service import NOT_JUDGED, OWN_BUG, SESSION_METRICS
-from mailward.inbound.judge import Incoming, Judge, Judgement, Trust
+from mailward.inbound.judge import TOO_MANY_FORGED, Incoming, Judge, Judgement, Trust
 from mailward.model.message import Transaction
 from mailward.model.results import DkimResult, Evaluation, Result
 from mailward.model.verdict import Action, Verdict
 from mailward.policy.enforcement import OVERRIDES, Decision, Outcome, Reason
 
 OUTCOMES = (*(outcome.value for outcome in Outcome), Trust.AUTHENTICATED.value, Trust.NETWORK.value)
-VERDICTS = (*OUTCOMES, *NOT_JUDGED)
+VERDICTS = (*OUTCOMES, TOO_MANY_FORGED, *NOT_JUDGED)
 _RESULTS = tuple(result.value for result in Result)
 
 METRICS = (
@@ -103,7 +103,7 @@ class VerifyMessage:
             metrics.count("forged_fields", amount=judgement.forged)
         evaluation, decision = judgement.evaluation, judgement.decision
         if evaluation is None or decision is None:
-            metrics.count("messages", judgement.trust.value)
+            metrics.count("messages", judgement.verdict.reason)
             return
         is_shadow = self._verifier.judge.is_shadow
         metrics.count("messages", Outcome.ACCEPT.value if is_shadow else decision.outcome.value)
@@ -128,7 +128,7 @@ class VerifyMessage:
         evaluation, decision = judgement.evaluation, judgement.decision
         found: dict[str, object] = {}
         if evaluation is None or decision is None:
-            verdict = judgement.trust.value
+            verdict = judgement.verdict.reason
             found["login"] = envelope.login
         else:
             is_shadow = self._verifier.judge.is_shadow
@@ -141,9 +141,9 @@ class VerifyMessage:
             session=transaction.session_id,
             queue_id=transaction.queue_id,
             client=envelope.client_address,
+            verdict=verdict,  # before what strangers choose: a line is cut at its end
             helo=envelope.helo,
             mail_from=envelope.mail_from,
-            verdict=verdict,
             **found,
             forged=judgement.forged or "",
             queries=queries,

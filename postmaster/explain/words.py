@@ -51,6 +51,8 @@ def _is_marked(judgement: Judgement) -> bool:
 
 
 def _why_not_judged(judgement: Judgement) -> str:
+    if judgement.verdict.action is Action.REJECT:
+        return f"It has {judgement.forged} fields that only we may write, more than honest mail has: it is not judged."
     if judgement.trust is Trust.AUTHENTICATED:
         return "The client logged in: its mail is not judged."
     return "The client is this machine, or in one of `networks`: its mail is not judged."
@@ -78,6 +80,9 @@ def _why(decision: Decision) -> str:
         Reason.NO_RECORD: f"Nothing is asked for by {domain}: {dmarc.reason}.",
         Reason.POLICY_NONE: f"{_failure(decision)}, and its policy is none: nothing is asked for.",
         Reason.TEMPERROR: f"The DNS leaves open whether DMARC passes: {dmarc.reason}. That never counts as a failure.",
+        Reason.SILENT_IDENTIFIER: _sentence(
+            f"its policy is {policy}, and {dmarc.reason}", "the rest of the DNS answers, so it shall come again later"
+        ),
         Reason.PERMERROR: f"DMARC cannot be judged for {domain}: {dmarc.reason}.",
         Reason.NO_AUTHOR: _sentence(dmarc.reason),
     }[decision.reason]

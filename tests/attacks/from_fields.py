@@ -52,7 +52,7 @@ SEVERAL = (
     Attack("second-from-field-below-is-judged-too", by_eve(b"From: " + EVE, b"From: " + CEO)),
     Attack("second-from-field-with-a-space-before-the-colon-is-judged-too", by_eve(b"From: " + EVE, b"From : " + CEO)),
     Attack("second-from-field-in-other-case-is-judged-too", by_eve(b"From: " + EVE, b"fROM: " + CEO)),
-    Attack("a-hundred-from-fields-hide-none", by_eve(*[b"From: " + EVE] * 99, b"From: " + CEO)),
+    Attack("nine-from-fields-hide-none", by_eve(*[b"From: " + EVE] * 9, b"From: " + CEO)),
     Attack(
         "second-from-field-that-cannot-be-read-is-no-pass-of-the-first",
         by_eve(b"From: " + EVE, b"From: " + ENCODED),
@@ -155,8 +155,6 @@ SUSPECTED = (
     suspected("opening-bracket-alone-is-suspected", b"x <ceo@bank.example"),
     suspected("two-at-signs-are-suspected", b"ceo@bank.example@attacker.example"),
     suspected("two-at-signs-the-other-way-are-suspected", b"x@attacker.example@bank.example"),
-    suspected("trailing-dot-is-suspected", b"ceo@bank.example."),
-    suspected("comment-that-does-not-end-is-suspected", b"ceo@bank.example (x@attacker.example"),
     suspected("comments-nested-beyond-all-reason-are-suspected", b"(" * 500 + b")" * 500 + CEO),
     Attack(
         "bare-cr-in-the-field-hides-no-author",
@@ -166,6 +164,18 @@ SUSPECTED = (
 )
 
 UNREADABLE = (
+    unreadable("a-hundred-from-fields-hide-none", *[b"From: " + EVE] * 99, b"From: " + CEO),
+    unreadable("trailing-dot-leaves-no-author", b"From: ceo@bank.example."),
+    unreadable("comment-that-does-not-end-leaves-no-author", b"From: ceo@bank.example (x@attacker.example"),
+    unreadable("white-space-in-a-malformed-domain-leaves-no-author", b"From: CEO, Inc <ceo@bank .example>"),
+    unreadable("white-space-behind-a-dot-leaves-no-author", b"From: CEO, Inc <ceo@bank. example>"),
+    unreadable("comment-in-a-malformed-domain-leaves-no-author", b"From: CEO, Inc <ceo@bank.(x)example>"),
+    unreadable("backslash-in-a-malformed-domain-leaves-no-author", b"From: CEO, Inc <ceo@bank\\.example>"),
+    unreadable("unseen-character-in-the-domain-is-no-domain", "From: ceo@ban\ufe0fk.example".encode()),
+    unreadable("joiner-between-latin-letters-is-no-domain", "From: ceo@ban\u200dk.example".encode()),
+    unreadable("a-single-label-is-nobodys-domain", b"From: ceo@bank"),
+    unreadable("numbers-with-dots-are-nobodys-domain", b"From: ceo@192.0.2.10"),
+    unreadable("a-pass-beside-a-single-label-is-no-pass", b"From: x@attacker.example, ceo@bank"),
     unreadable(
         "encoded-word-as-an-address-is-no-pass-of-its-neighbour", b"From: " + ENCODED + b",<x@attacker.example>"
     ),

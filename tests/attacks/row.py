@@ -32,6 +32,7 @@ class Fate(Enum):
     ACCEPTED = ("accept", "accept")
     QUARANTINED = ("quarantine", "quarantine")
     REFUSED = ("reject", "quarantine")
+    DEFERRED = ("tempfail", "tempfail")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,10 @@ Render = Callable[..., str]
         pytest.param(b"\xff\n", r'"\\xff\x0a"', id="octets that are no UTF-8"),
         pytest.param("x" * MAX_VALUE, "x" * MAX_VALUE, id="the longest value"),
         pytest.param("x" * (MAX_VALUE + 1), '"' + "x" * MAX_VALUE + '\u2026"', id="a longer one is clipped"),
-        pytest.param("\n" * MAX_VALUE + "x", '"' + r"\x0a" * MAX_VALUE + '\u2026"', id="clipped first, then escaped"),
+        pytest.param(
+            "\n" * MAX_VALUE, '"' + r"\x0a" * (MAX_VALUE // 2 - 1) + '\u2026"', id="clipped again once it is escaped"
+        ),
+        pytest.param("a\u200bb\ufeff", r'"a\u200bb\ufeff"', id="what is not seen"),
     ],
 )
 def test_a_value_stands_bare_or_escaped(value: object, shown: str) -> None:

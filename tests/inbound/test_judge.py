@@ -6,12 +6,33 @@ import ipaddress
 
 import pytest
 
-from mailward.inbound.judge import AUTHENTICATION_RESULTS, QUARANTINE_FIELD, Judge, Trust
-from mailward.model.message import Envelope, HeaderField
+from mailward.inbound.judge import (
+    AUTHENTICATION_RESULTS,
+    MAX_DELETIONS,
+    QUARANTINE_FIELD,
+    TOO_MANY_FORGED,
+    Judge,
+    Trust,
+)
+from mailward.model.dns import Answer, Failure, Question, failed
+from mailward.model.message import Envelope, HeaderField, Transaction
 from mailward.model.results import Disposition, ForwarderHint, Result
 from mailward.model.verdict import Action
 from mailward.policy.enforcement import EnforcementRules, Outcome, Reason
-from tests.inbound.mail import BODY, CLIENT, HEADER, ZONE, deleted, envelope, fields, inserted, judge_message, signed
+from tests.inbound.mail import (
+    BODY,
+    CLIENT,
+    HEADER,
+    NOW,
+    ZONE,
+    deleted,
+    envelope,
+    fields,
+    inserted,
+    judge_message,
+    signed,
+)
+from tests.support.zone import Zone
 
 ID = "mx.our.example"
 JUDGE = Judge(ID, frozenset({ID, "old.our.example"}), networks=(ipaddress.ip_network("10.0.0.0/8"),))
@@ -190,3 +211,32 @@ def test_a_helo_that_passes_does_not_stand_in_for_a_sender_that_is_there() -> No
     assert judgement.evaluation is not None
     assert judgement.evaluation.spf_helo.result is Result.PASS
     assert judgement.verdict.action is Action.REJECT
+
+
+def test_a_message_with_more_forged_fields_than_postfix_can_delete_is_refused() -> None:
+    header = [*fields(*["X-Mailward-Quarantine: none"] * (MAX_DELETIONS + 1)), *signed()]
+    for sent in (envelope(CLIENT), envelope(login="alice")):
+        verdict = judge_message(JUDGE, sent, header).verdict
+        assert (verdict.action, verdict.reason, verdict.edits) == (Action.REJECT, TOO_MANY_FORGED, ())
+        assert verdict.reply is not None
+        assert verdict.reply.code == 552
+
+
+def test_as_many_forged_fields_as_postfix_can_delete_are_deleted() -> None:
+    header = [*fields(*["X-Mailward-Quarantine: none"] * MAX_DELETIONS), *signed()]
+    assert len(deleted(judge_message(JUDGE, envelope(CLIENT), header), QUARANTINE_FIELD)) == MAX_DELETIONS
+
+
+@pytest.mark.parametrize("budget", range(3, 12))
+def test_using_up_the_messages_queries_makes_no_doubt_of_a_failure(budget: int) -> None:
+    zone = Zone(
+        ZONE + "evil.example TXT v=spf1 a:1.evil.example a:2.evil.example a:3.evil.example a:4.evil.example ?all"
+    )
+
+    def ask(question: Question) -> Answer:
+        return zone(question) if len(zone.asked) < budget else failed(Failure.BUDGET)
+
+    incoming = JUDGE.begin(Transaction("t", envelope(mail_from=b"x@evil.example"), FORGED), NOW)
+    decision = incoming.judge(ask).decision
+    assert decision is not None
+    assert (decision.dmarc.result, decision.outcome) == (Result.FAIL, Outcome.QUARANTINE)

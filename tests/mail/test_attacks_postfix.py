@@ -49,6 +49,10 @@ def test_attack(inbound: Inbound, answers: Answers, attack: Attack) -> None:
         assert reply.text.startswith("5.7.1 Email rejected per DMARC policy for "), reply
         assert not inbound.has_mail(owner)
         return
+    if fate is Fate.DEFERRED:
+        assert (reply.code, reply.text.partition(" ")[0]) == (451, "4.4.3"), reply
+        assert not inbound.has_mail(owner)
+        return
     assert reply.code == 250, reply
     arrived = inbound.arrived(owner)
     assert arrived.mailbox == MAILBOXES[fate]

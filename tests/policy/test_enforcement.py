@@ -59,8 +59,11 @@ ENFORCING = EnforcementRules(enforce=REJECT)
         pytest.param(Result.FAIL, REJECT, REJECT, Outcome.REJECT, Reason.POLICY, id="p=reject where we reject"),
         pytest.param(Result.FAIL, REJECT, QUARANTINE, Outcome.QUARANTINE, Reason.POLICY, id="p=reject is quarantined"),
         pytest.param(Result.FAIL, REJECT, NONE, Outcome.ACCEPT, Reason.NOT_ENFORCED, id="label only"),
-        pytest.param(Result.TEMPERROR, REJECT, REJECT, Outcome.ACCEPT, Reason.TEMPERROR, id="an error is no failure"),
-        pytest.param(Result.TEMPERROR, None, REJECT, Outcome.ACCEPT, Reason.TEMPERROR, id="nor is an unknown policy"),
+        pytest.param(Result.TEMPERROR, None, REJECT, Outcome.ACCEPT, Reason.TEMPERROR, id="an error is no failure"),
+        pytest.param(Result.TEMPERROR, NONE, REJECT, Outcome.ACCEPT, Reason.TEMPERROR, id="nor where nothing is asked"),
+        pytest.param(
+            Result.TEMPERROR, REJECT, REJECT, Outcome.TEMPFAIL, Reason.SILENT_IDENTIFIER, id="a silent name comes later"
+        ),
         pytest.param(Result.PERMERROR, None, REJECT, Outcome.ACCEPT, Reason.PERMERROR, id="an unusable record"),
         pytest.param(Result.PERMERROR, REJECT, REJECT, Outcome.REJECT, Reason.POLICY, id="too many author domains"),
     ],
@@ -198,6 +201,22 @@ def test_own_domains_are_rejected_whatever_speaks_for_a_forwarder() -> None:
 def test_own_domains_are_not_rejected_where_nothing_is_enforced() -> None:
     rules = EnforcementRules(enforce=NONE, reject_domains=frozenset({"bank.example"}))
     assert decide(FAIL, rules).outcome is Outcome.ACCEPT
+
+
+def test_while_the_dns_is_away_nobody_waits_for_a_silent_name() -> None:
+    silent = found(dmarc(Result.TEMPERROR, REJECT), is_dns_away=True)
+    decision = decide(silent, ENFORCING)
+    assert (decision.outcome, decision.reason) == (Outcome.ACCEPT, Reason.TEMPERROR)
+
+
+def test_a_silent_name_is_accepted_where_the_operator_says_so() -> None:
+    rules = replace(ENFORCING, tempfail_on_silent_identifier=False)
+    assert decide(found(dmarc(Result.TEMPERROR, REJECT)), rules).outcome is Outcome.ACCEPT
+
+
+def test_no_exception_holds_for_more_author_domains_than_may_be_tried() -> None:
+    rules = replace(ENFORCING, accept_domains=frozenset({"bank.example"}))
+    assert decide(found(dmarc(Result.PERMERROR, QUARANTINE)), rules).outcome is Outcome.QUARANTINE
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.support.milter_client import MilterSession, Outcome
 from tests.support.processes import open_folder
 from tests.support.verifier import Verifier
 
-REPLIES = {Fate.ACCEPTED: "a", Fate.QUARANTINED: "a", Fate.REFUSED: "y"}
+REPLIES = {Fate.ACCEPTED: "a", Fate.QUARANTINED: "a", Fate.REFUSED: "y", Fate.DEFERRED: "y"}
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,9 @@ def test_attack(verifier: Verifier, attack: Attack) -> None:
         assert "DMARC" in outcome.text
         assert not attack.author or attack.author in outcome.text
         assert outcome.edits == []
+        return
+    if attack.fate is Fate.DEFERRED:
+        assert outcome.text.startswith("451 4.4.3 ")
         return
     assert outcome.inserted("X-Mailward-Quarantine") == ([b" dmarc"] if attack.fate is Fate.QUARANTINED else [])
     (value,) = outcome.inserted("Authentication-Results")
