@@ -85,13 +85,15 @@ class ReceivedHeader:
     White space before a field's colon (RFC 5322 4.5.8) does not make another name of it.
     """
 
-    __slots__ = ("_canonical", "_groups")
+    __slots__ = ("_canonical", "_groups", "repeated")
 
     def __init__(self, fields: Iterable[HeaderField]) -> None:
         self._groups: dict[bytes, list[HeaderField]] = {}
         self._canonical: dict[Canonicalization, dict[bytes, list[bytes]]] = {form: {} for form in Canonicalization}
         for field in fields:
             self._groups.setdefault(field.name.lower().rstrip(b" \t"), []).append(field)
+        # The names that stand more than once, each with how often.
+        self.repeated = {name: len(group) for name, group in self._groups.items() if len(group) > 1}
 
     def fields(self, name: bytes) -> list[HeaderField]:
         """Return the fields of that name (lower case) in the order of the message; not to be changed."""

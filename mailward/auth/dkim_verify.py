@@ -110,10 +110,9 @@ def unsigned_field(signature: Signature, header: ReceivedHeader) -> str:
 
     RFC 6376 8.15: the signature of the one at the bottom still holds, and readers show the other one.
     """
-    for name, shown in SINGLETONS.items():
-        present = len(header.fields(name))
-        if present > 1 and 0 < signature.signed_names.count(name) < present:
-            return f"a second {shown} field is not signed"
+    for name, present in header.repeated.items():
+        if name in SINGLETONS and 0 < signature.signed_names.count(name) < present:
+            return f"a second {SINGLETONS[name]} field is not signed"
     return ""
 
 

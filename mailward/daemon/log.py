@@ -7,13 +7,16 @@ operator must act.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
 import select
+import socket
+import stat
 import threading
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -24,7 +27,9 @@ MAX_LINE = 3900  # octets: with its line end less than PIPE_BUF, so that a line 
 WAIT_MS = 20
 STDERR = 2
 
-_PLAIN = re.compile(r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]+")  # no space, quote, backslash, equals sign
+_PLAIN_CHARACTERS = r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]"  # no space, quote, backslash, equals sign
+_PLAIN = re.compile(_PLAIN_CHARACTERS + "+")
+_PLAIN_PAIRS = re.compile(rf"(?: [a-z_]++={_PLAIN_CHARACTERS}{{1,{MAX_VALUE}}}+)*+")
 _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
     r'\U000e0000-\U000e0fff"\\]'
@@ -95,12 +100,30 @@ class _Renderer:
         exception = ""
         if "exc_info" in event:
             exception = structlog.processors.format_exc_info(logger, method, event).pop("exception", "")
-        start = _PRIORITY[level] if self._is_journald else time.strftime("%Y-%m-%dT%H:%M:%S%z ")
+        start = _PRIORITY[level] if self._is_journald else _time_of_day(int(time.time()))
         line = f"{start}level={level} program={event.pop('program')} event={quote(event.pop('event'))}"
-        line += "".join([f" {key}={quote(value)}" for key, value in event.items() if value not in ("", None)])
+        line += _pairs({key: value for key, value in event.items() if value not in ("", None)})
         if exception:
             line += " traceback=" + '"' + _UNSAFE.sub(_escape, exception[-MAX_TRACEBACK:]) + '"'
         return line
+
+
+@functools.lru_cache(maxsize=2)
+def _time_of_day(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(second))
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    """Return ` key=value` for each value; where all are plain, as in most lines, one look at the whole is enough."""
+    pairs = "".join(
+        [
+            f" {key}={value.decode('ascii', 'replace') if isinstance(value, bytes) else value}"
+            for key, value in values.items()
+        ]
+    )
+    if pairs.count("=") == len(values) and _PLAIN_PAIRS.fullmatch(pairs):
+        return pairs
+    return "".join([f" {key}={quote(value)}" for key, value in values.items()])
 
 
 class _StderrFactory:
@@ -111,27 +134,59 @@ class _StderrFactory:
 
 
 class _Stderr:
-    """Writes each line with one system call, so that lines of several workers never mix."""
+    """Writes each line with one system call that never waits, so that lines of several workers never mix."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._dropped = 0
-        self._poll = select.poll()
-        self._poll.register(STDERR, select.POLLOUT)
+        self._put = _open_sink()
 
     def _write(self, line: str) -> None:
         """Write a line, or drop it: mail goes on where nobody reads the log, or the disk is full."""
         data = line.encode("utf-8", "backslashreplace")[:MAX_LINE] + b"\n"
         with self._lock:
             try:
-                if not self._poll.poll(WAIT_MS):  # a pipe that is ready takes a line of this length whole
-                    self._dropped += 1
-                    return
                 if self._dropped:
                     data = b"level=error event=log-lines-dropped count=%d\n" % self._dropped + data
-                    self._dropped = 0
-                os.write(STDERR, data)
+                try:
+                    self._put(data)
+                except BlockingIOError:
+                    if not _has_room(WAIT_MS):
+                        raise
+                    self._put(data)
+                self._dropped = 0
             except OSError:
                 self._dropped += 1
 
     debug = info = warning = error = critical = _write
+
+
+def _open_sink() -> Callable[[bytes], int]:
+    """Return what writes a line to stderr whole, or raises BlockingIOError.
+
+    Without waiting and without asking first whether there is room, which costs a twentieth of a message. Stderr itself stays
+    in blocking mode: others write to it too.
+    """
+    kind = os.fstat(STDERR).st_mode
+    if stat.S_ISREG(kind):
+        return functools.partial(os.write, STDERR)  # a file never makes anybody wait
+    if stat.S_ISSOCK(kind):  # journald's; a line is one buffer to the kernel, which takes it whole or not at all
+        journal = socket.socket(fileno=os.dup(STDERR))
+        return lambda data: journal.send(data, socket.MSG_DONTWAIT)
+    try:
+        own = os.open(f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # another account's pipe
+        return _write_if_room
+    return functools.partial(os.write, own)
+
+
+def _write_if_room(data: bytes) -> int:
+    if not _has_room(0):
+        raise BlockingIOError
+    return os.write(STDERR, data)  # a pipe that is ready takes a line of this length whole
+
+
+def _has_room(milliseconds: int) -> bool:
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
+    return bool(poll.poll(milliseconds))

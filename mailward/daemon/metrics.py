@@ -159,6 +159,13 @@ class Row:
         with self._lock:
             self._cells[at] += amount
 
+    def count_each(self, values: Iterable[tuple[str, str]]) -> None:
+        """Add one to each of several counters, given as name and label value; with one lock for all of them."""
+        offsets = [self._offsets[value] for value in values]
+        with self._lock:
+            for at in offsets:
+                self._cells[at] += 1.0
+
     def observe(self, name: str, measure: float) -> None:
         """Add one measure to a histogram."""
         at, bounds = self._offsets[name, ""], self._bounds[name]

@@ -5,6 +5,7 @@ Never a suffix comparison of strings: `notexample.com` is not below `example.com
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ class InvalidDomain(ValueError):
     """The text is no domain name; the message says why, without repeating the text."""
 
 
+@functools.lru_cache(maxsize=4096)  # 0.1 us instead of 2; a name that is none, or too long, is not kept
 def normalize(name: str) -> str:
     """Return `name` in lower-case A-labels without a final dot.
 

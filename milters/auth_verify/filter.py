@@ -105,22 +105,23 @@ class VerifyMessage:
         if evaluation is None or decision is None:
             metrics.count("messages", judgement.verdict.reason)
             return
+        outcome = decision.outcome.value
         is_shadow = self._verifier.judge.is_shadow
-        metrics.count("messages", Outcome.ACCEPT.value if is_shadow else decision.outcome.value)
+        counted = [
+            ("messages", Outcome.ACCEPT.value if is_shadow else outcome),
+            ("decisions", decision.reason.value),
+            ("spf", evaluation.spf_mailfrom.result.value),
+            ("spf_helo", evaluation.spf_helo.result.value),
+            ("dmarc", decision.dmarc.result.value),
+            ("arc", evaluation.arc.result.value),
+            ("iprev", evaluation.iprev.result.value),
+        ]
+        counted += [("dkim", signature.result.value) for signature in evaluation.dkim] or [("dkim", Result.NONE.value)]
         if is_shadow:
-            metrics.count("shadow", decision.outcome.value)
-        metrics.count("decisions", decision.reason.value)
+            counted.append(("shadow", outcome))
         if decision.reason in OVERRIDES:
-            metrics.count("overrides", decision.reason.value)
-        metrics.count("spf", evaluation.spf_mailfrom.result.value)
-        metrics.count("spf_helo", evaluation.spf_helo.result.value)
-        for signature in evaluation.dkim:
-            metrics.count("dkim", signature.result.value)
-        if not evaluation.dkim:
-            metrics.count("dkim", Result.NONE.value)
-        metrics.count("dmarc", decision.dmarc.result.value)
-        metrics.count("arc", evaluation.arc.result.value)
-        metrics.count("iprev", evaluation.iprev.result.value)
+            counted.append(("overrides", decision.reason.value))
+        metrics.count_each(counted)
 
     def _log(self, judgement: Judgement, queries: int) -> None:
         """Write the message's line: the verdict, and enough to see why without looking anything up."""
