@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,12 @@ def ed25519_key(folder: Path, selector: str) -> Key:
     return _write(private_key, folder / f"{selector}.pem", selector, f"v=DKIM1; k=ed25519; p={_text(public_key)}")
 
 
+def sign_sha256(key: Key, octets: bytes) -> bytes:
+    """Sign octets with an RSA key (PKCS#1 v1.5, SHA-256)."""
+    private_key = _loaded(key.file)
+    return private_key.sign(octets, padding.PKCS1v15(), hashes.SHA256())
+
+
 def bare_signature_microseconds() -> float:
     """Return the CPU time of an RSA-2048 signature made through cryptography, as a Python program does."""
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -53,6 +60,13 @@ def bare_signature_microseconds() -> float:
 def openssl_version() -> str:
     """Return the version of the OpenSSL that cryptography uses: its wheels bring their own."""
     return backend.openssl_version_text()
+
+
+@functools.cache
+def _loaded(file: Path) -> rsa.RSAPrivateKey:
+    private_key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    assert isinstance(private_key, rsa.RSAPrivateKey)
+    return private_key
 
 
 def _write(private_key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, file: Path, selector: str, record: str) -> Key:

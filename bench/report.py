@@ -23,12 +23,14 @@ in turn, each alone with the load driver (`milterload.c`) on the machine's cores
 compare within one section only.
 
 * Every program gets the same messages over a UNIX socket, one message a connection, and logs by its default:
-  Mailward and rspamd to a file, OpenDKIM and dkimpy-milter to syslog (cheaper, where no syslog daemon runs).
+  Mailward and rspamd to a file, OpenDKIM, OpenDMARC and dkimpy-milter to syslog (cheaper, where no syslog daemon
+  runs). All of it is in a network namespace of its own.
 * CPU a message is user and system time of the program's whole process tree; memory is its proportional set
   size (PSS).
-* A run counts only if every message got its signature. The header lists are each program's default.
-* "elsewhere" is how many cores anything but the program and the driver kept busy: far from 0, the run was
-  disturbed.
+* A run counts only if every message got its signature, or the verdict it has to get. The header lists are each
+  program's default.
+* "elsewhere" is how many cores anything but the program, its nameserver and the driver kept busy: far from 0, the
+  run was disturbed.
 """
 
 
@@ -41,13 +43,16 @@ class Target:
     is_met: bool
 
 
-def keep(name: str, title: str, section: str, options: Options) -> str:
-    """Put a job's section into RESULTS.md and return its text."""
-    text = "\n".join(["## " + title, "", *_circumstances(name, options), "", section.strip()])
+def titled(name: str, title: str, section: str, options: Options) -> str:
+    """Return a job's section with its title and the circumstances of the run."""
+    return "\n".join(["## " + title, "", *_circumstances(name, options), "", section.strip()])
+
+
+def keep(name: str, text: str) -> None:
+    """Put a job's section into RESULTS.md."""
     marked = f"<!-- job {name} -->\n{text}\n<!-- end of {name} -->\n"
     before = RESULTS.read_text() if RESULTS.exists() else HEAD
     RESULTS.write_text(with_section(before, name, marked))
-    return text
 
 
 def with_section(results: str, name: str, marked: str) -> str:

@@ -1,10 +1,10 @@
 """Measure Mailward and its peers on this machine, print the tables, and keep them in RESULTS.md.
 
-    python -m bench.run [--jobs sign,dual,large,memory,domains] [--rounds 3] [--messages 4000]
+    python -m bench.run [--jobs sign,dual,...] [--rounds 3] [--messages 4000] [--no-keep]
 
 Nothing is asserted: a missed target is a line in a table. The exit status is 1 if something failed to run.
-Everything listens on loopback or on UNIX sockets in temporary folders, and is ended by the pid it was started
-with.
+Everything listens in a network namespace of the run's own or on UNIX sockets in temporary folders, and is ended by the
+pid it was started with.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 
 from bench.jobs import JOBS, Job
-from bench.report import keep
+from bench.namespace import enter
+from bench.report import keep, titled
 from bench.workbench import Options, Workbench, open_workbench
 from tests.support.processes import ProgramError
 
@@ -22,26 +23,29 @@ from tests.support.processes import ProgramError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the jobs asked for; return the exit status."""
     chosen = parse(arguments)
+    enter("bench.run", sys.argv[1:] if arguments is None else arguments)
     failures = 0
     try:
         with open_workbench(Options(chosen.rounds, chosen.messages)) as workbench:
             for job in chosen.jobs:
-                failures += not run_job(job, workbench)
+                failures += not run_job(job, workbench, is_kept=chosen.keep)
     except ProgramError as error:
         print(f"bench: {error}", file=sys.stderr)
         failures += 1
     return 1 if failures else 0
 
 
-def run_job(job: Job, workbench: Workbench) -> bool:
-    """Run one job, print and keep its section; tell whether it ran to its end."""
+def run_job(job: Job, workbench: Workbench, *, is_kept: bool) -> bool:
+    """Run one job, print and perhaps keep its section; tell whether it ran to its end."""
     say(f"bench: {job.name}: {job.title} ...")
     try:
         section = job.run(workbench)
     except ProgramError as error:
         say(f"bench: {job.name} failed: {error}")
         return False
-    text = keep(job.name, job.title, section, workbench.options)
+    text = titled(job.name, job.title, section, workbench.options)
+    if is_kept:
+        keep(job.name, text)
     print(f"\n{text}\n", flush=True)
     return True
 
@@ -53,6 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=jobs_named, default=list(JOBS), help=f"some of {names}; default all")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument("--messages", type=int, default=4000, help="4 kB messages a round (default 4000)")
+    parser.add_argument("--no-keep", dest="keep", action="store_false", help="print, and leave RESULTS.md as it is")
     return parser.parse_args(arguments)
 
 

@@ -15,25 +15,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.keys import Key
-from tests.support.processes import (
-    Program,
-    ProgramError,
-    answers_on_socket,
-    free_port,
-    require_binary,
-    wait_until,
-)
+from bench.launch import CHECKOUT, fill, milter, start_once, started
+from tests.support.processes import Program, ProgramError, free_port, require_binary, wait_until
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-PEERS = Path(__file__).with_name("peers")
-START_SECONDS = 90.0  # rspamd compiles its expressions for ten seconds at its first start
 RELOAD_SECONDS = 60.0
-FIRST_START_SECONDS = 3.0
 GENERATION = re.compile(r"^mailward_dkim_sign_generation(?:\{[^}]*\})? ([0-9.e+]+)$", re.MULTILINE)
 
 OURS = """\
@@ -97,11 +87,7 @@ class Signer:
 @contextmanager
 def running(name: str, task: Task) -> Iterator[Signer]:
     """Run one of SIGNERS for a while; a first start in its folder is not measured: rspamd compiles then."""
-    mark = task.folder / "has-been-started"
-    if not mark.exists():
-        with _started(name, task):
-            time.sleep(FIRST_START_SECONDS)
-        mark.touch()
+    start_once(task.folder, lambda: _started(name, task))
     with _started(name, task) as signer:
         yield signer
 
@@ -118,7 +104,7 @@ def mailward(task: Task) -> tuple[Program, Signer]:
     configuration = task.folder / "mailward.toml"
     configuration.write_text(text)
     command = [sys.executable, "-m", "milters.dkim_sign", "--config", str(configuration)]
-    program = _program("mailward", command, task, socket, working_folder=CHECKOUT)
+    program = milter("mailward", command, task.folder, socket, working_folder=CHECKOUT)
     return program, Signer(program, socket, metrics)
 
 
@@ -159,49 +145,23 @@ SIGNERS: Mapping[str, Callable[[Task], tuple[Program, Signer]]] = {
 @contextmanager
 def _started(name: str, task: Task) -> Iterator[Signer]:
     program, signer = SIGNERS[name](task)
-    program.start()
-    try:
+    with started(program):
         yield signer
-    except ProgramError as error:
-        raise ProgramError(f"{name}: {error}\n{program.explain()}") from None
-    finally:
-        with suppress(ProgramError):  # it had to be killed, which takes nothing from what was measured before
-            program.stop()
 
 
 def _peer(name: str, command: Sequence[str], task: Task, socket: Path) -> tuple[Program, Signer]:
     socket.unlink(missing_ok=True)  # of the round before
-    program = _program(name, command, task, socket)
+    program = milter(name, command, task.folder, socket)
     return program, Signer(program, socket)
 
 
-def _program(
-    name: str, command: Sequence[str], task: Task, socket: Path, *, working_folder: Path | None = None
-) -> Program:
-    return Program(
-        name,
-        command,
-        task.folder,
-        is_ready=lambda: answers_on_socket(socket),
-        working_folder=working_folder,
-        start_seconds=START_SECONDS,
-    )
-
-
 def _fill(template: str, task: Task, socket: Path) -> Path:
-    """Write a peer's configuration, each `@name@` of its template replaced."""
-    key = shutil.copy(task.keys[0].file, task.folder / "signing.pem")
-    user = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
     values = {
-        "folder": task.folder,
         "socket": socket,
         "domain": task.domain,
         "selector": task.keys[0].selector,
-        "key": key,
+        "key": shutil.copy(task.keys[0].file, task.folder / "signing.pem"),
         "nameserver": task.nameserver,
-        "cores": os.cpu_count(),
-        "user": user,
+        "user": f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}",
     }
-    path = task.folder / template
-    path.write_text(re.sub(r"@([a-z]+)@", lambda name: str(values[name[1]]), (PEERS / template).read_text()))
-    return path
+    return fill(template, task.folder, values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.jobs import domains, large, memory, sign
+from bench.jobs import domains, large, memory, outage, sign, verify, verify_large, verify_memory
 from bench.workbench import Workbench
 
 
@@ -24,4 +24,8 @@ JOBS = (
     Job("large", "Signing large messages: CPU for a message of 1 and 10 MB", large.run),
     Job("memory", "Signing a message of 50 MB: memory", memory.run),
     Job("domains", "Signing for 10,000 domains", domains.run),
+    Job("verify", "Verifying: SPF, DKIM and DMARC, 4 kB messages", verify.run),
+    Job("verify-large", "Verifying large messages: CPU for a message of 1 MB", verify_large.run),
+    Job("verify-memory", "Verifying: memory", verify_memory.run),
+    Job("outage", "Verifying while the DNS is away", outage.run),
 )
