@@ -15,7 +15,7 @@ from mailward.adapters.dns_response import (
     read_answer,
     response_code,
 )
-from mailward.adapters.dns_servers import HEDGED, QUERIES, Counts, Nameservers
+from mailward.adapters.dns_servers import HEDGED, QUERIES, Counts, Nameservers, failure_of
 from mailward.adapters.dns_socket import Attempt
 from mailward.adapters.dns_wire import make_query
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, failed
@@ -66,7 +66,7 @@ class _Exchange:
             elif step.action is Action.TIME_OUT:
                 self._fail(step.server, Failure.GARBAGE if step.server in self._sent_garbage else Failure.TIMEOUT)
             elif step.action is Action.LATE:  # no failure yet, but worth the control question
-                self._nameservers.suspect(self._servers[step.server])
+                self._nameservers.late(self._servers[step.server], step.asked_at)
             else:
                 if step.action is Action.HEDGE:
                     self._counts.count(HEDGED)
@@ -85,7 +85,9 @@ class _Exchange:
         try:
             attempt = Attempt(server, nameserver.address, query, has_edns=has_edns, is_tcp=is_tcp)
         except OSError as error:
-            self._fail(server, Failure.NETWORK, error.strerror or "")
+            failure = failure_of(error)
+            if failure is not Failure.OWN_WANT or not self._awaited(server):  # what has been sent may yet be answered
+                self._fail(server, failure, error.strerror or "")
             return
         self._attempts[attempt.descriptor] = attempt
         self._poll.register(attempt.descriptor, attempt.events)
@@ -106,7 +108,7 @@ class _Exchange:
         try:
             octets = attempt.receive()
         except OSError as error:
-            self._fail(attempt.server, Failure.NETWORK, error.strerror or "")
+            self._fail(attempt.server, failure_of(error), error.strerror or "")
             return None
         if octets is None:
             self._poll.modify(attempt.descriptor, attempt.events)
@@ -114,6 +116,7 @@ class _Exchange:
         if not belongs(attempt.query, octets):
             self._ignore(attempt)
             return None
+        self._servers[attempt.server].signs.seen(time.monotonic())
         if is_truncated(octets) and not attempt.is_tcp:
             self._restart(attempt, has_edns=attempt.has_edns, is_tcp=True)
             return None
@@ -152,13 +155,17 @@ class _Exchange:
     def _give_up(self, server: int, answer: Answer) -> None:
         """Leave this server alone for the rest of this question."""
         assert answer.failure is not None
-        self._failure = answer
+        if self._failure.failure is not Failure.OWN_WANT:  # which means that somebody who might know was not asked
+            self._failure = answer
         self._race.failed(server)
         self._nameservers.failed(self._servers[server], answer.failure)
         self._drop(server)
 
     def _drop(self, server: int) -> None:
-        for attempt in [attempt for attempt in self._attempts.values() if attempt.server == server]:
+        for attempt in self._awaited(server):
             self._poll.unregister(attempt.descriptor)
             self._attempts.pop(attempt.descriptor)
             attempt.close()
+
+    def _awaited(self, server: int) -> list[Attempt]:
+        return [attempt for attempt in self._attempts.values() if attempt.server == server]

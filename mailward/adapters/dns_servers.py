@@ -4,6 +4,8 @@ No sender can take a nameserver out of use. Whatever becomes of a question that 
 that server that no sender chooses (`. NS`, or of the operator's own domain), once a second at the most. Two of those in a
 row without an answer open the server's breaker; it is asked again until it answers one. A refusal is an answer: a server
 that refuses costs no time, and one that refuses only the control question serves well.
+
+Until then, one that is late is put behind the others (mailward.policy.failover), so that not every question waits for it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from mailward.adapters.dns_socket import Address, Attempt
 from mailward.adapters.dns_wire import make_query
 from mailward.model.dns import Answer, Failure, Question, failed
 from mailward.policy.breaker import Breaker
-from mailward.policy.failover import Latency, hedge_delay, observe
+from mailward.policy.failover import Latency, SignsOfLife, hedge_delay, observe, present_first
 
 CONTROL_SECONDS = 1.0  # between two control questions to a server
 LEAST_CONTROL_TIMEOUT = 0.25  # a busy machine of ours must not look like a server that is away
@@ -52,13 +54,14 @@ class OnEvent(Protocol):
 class Nameserver:
     """What is known of one nameserver."""
 
-    __slots__ = ("address", "breaker", "has_answered_control", "label", "latency", "suspected")
+    __slots__ = ("address", "breaker", "has_answered_control", "label", "latency", "signs", "suspected")
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self.label = label_of(address)
         self.breaker = Breaker()
         self.latency: Latency | None = None
+        self.signs = SignsOfLife()
         self.has_answered_control = False
         self.suspected = threading.Event()
 
@@ -114,26 +117,33 @@ class Nameservers:
 
     def usable(self) -> list[Nameserver]:
         """Return those that may be asked, the preferred one first."""
-        return [server for server in self.servers if server.breaker.is_closed]
+        closed = [server for server in self.servers if server.breaker.is_closed]
+        return present_first(closed, lambda server: server.signs)
 
     def delay_of(self, server: Nameserver) -> float:
         """Return how long this server is waited for before another is asked as well."""
         return hedge_delay(server.latency, self.timeout)
 
-    def suspect(self, server: Nameserver) -> None:
-        """Have the control question put: something a sender may have chosen was not answered."""
-        if not server.suspected.is_set():
-            server.suspected.set()
+    def late(self, server: Nameserver, asked_at: float) -> None:
+        """Put the server behind the others until it is heard again, and suspect it."""
+        server.signs.missed(asked_at)
+        self._suspect(server)
 
     def failed(self, server: Nameserver, failure: Failure) -> None:
-        """Count a failure, and suspect the server."""
+        """Count a failure, and suspect the server unless the failure was ours."""
         self._counts.count(FAILURES, server.label)
         self._counts.count(REASONS, failure.value)
-        self.suspect(server)
+        if failure is not Failure.OWN_WANT:
+            self._suspect(server)
 
     def answered(self, server: Nameserver, seconds: float) -> None:
         """Take note of how long an answer took."""
         server.latency = observe(server.latency, seconds)
+
+    def _suspect(self, server: Nameserver) -> None:
+        """Have the control question put: something a sender may have chosen was not answered."""
+        if not server.suspected.is_set():
+            server.suspected.set()
 
     def _watch(self, server: Nameserver) -> None:
         """Put the control question when it is asked for. A thread's whole life."""
@@ -185,9 +195,11 @@ class Nameservers:
         except TimeoutError:
             return failed(Failure.TIMEOUT)
         except OSError as error:
-            if error.errno in _OWN_WANT and server.breaker.is_closed:
+            failure = failure_of(error)
+            if failure is Failure.OWN_WANT and server.breaker.is_closed:
                 return None  # says nothing about the server; and many messages at once may bring it about
-            return failed(Failure.NETWORK, error.strerror or "")
+            return failed(failure, error.strerror or "")
+        server.signs.seen(time.monotonic())
         if code in (NOERROR, NXDOMAIN):
             self.answered(server, seconds)
             server.has_answered_control = True
@@ -223,6 +235,11 @@ class Nameservers:
             self._on_event("warning", "nameserver-away", nameserver=server.label, reason=reason)
         if has_gone:
             self._on_event("error", "dns-away", nameserver=server.label, reason=reason)
+
+
+def failure_of(error: OSError) -> Failure:
+    """Tell whether the network failed or this machine."""
+    return Failure.OWN_WANT if error.errno in _OWN_WANT else Failure.NETWORK
 
 
 def _exchange(address: Address, question: Question, deadline: float, *, has_edns: bool = True) -> tuple[int, float]:

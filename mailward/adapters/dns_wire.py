@@ -70,7 +70,7 @@ class Zone:
             with zone.writer(replacement=True) as transaction:
                 tokens = dns.tokenizer.Tokenizer(text, "zone")
                 dns.zonefile.Reader(tokens, _IN, transaction, default_ttl=ZONE_FILE_TTL).read()
-        except (dns.exception.DNSException, ValueError, struct.error) as error:
+        except (dns.exception.DNSException, ValueError, IndexError, struct.error) as error:
             raise ValueError(str(error) or type(error).__name__) from None
         self._nodes = zone.nodes
         self._names = {ancestor for name in zone.nodes for ancestor in _with_ancestors(name)} | {dns.name.root}

@@ -25,8 +25,9 @@ MAX_QUERIES = 120  # of one message; SPF's `mx` alone may need over 100
 CACHE_ENTRIES = 5000
 CACHE_OCTETS = 4 * 1024 * 1024  # in each worker
 
-# What is the message's own limit, and says nothing about the question.
+# What is the message's own limit, or the machine's, and says nothing about the question.
 _OF_THE_MESSAGE = (Failure.DEADLINE, Failure.BUDGET)
+_OURS = (*_OF_THE_MESSAGE, Failure.OWN_WANT)
 
 _monotonic = time.monotonic
 
@@ -143,7 +144,7 @@ class Resolver:
             self._failures.forget(question)
         elif answer.failure is Failure.AWAY:
             return self._stale_or(question, answer, now)
-        elif answer.failure not in _OF_THE_MESSAGE:
+        elif answer.failure not in _OURS:
             self._failures.keep(question, answer, now)
         return answer
 

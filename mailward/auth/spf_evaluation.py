@@ -39,6 +39,8 @@ _ASKABLE = re.compile(r"[\x20-\x5b\x5d-\x7e]+")
 
 Ask = Callable[[Question], Answer]
 
+_NOBODYS_DOING = (Failure.AWAY, Failure.OWN_WANT)  # why the DNS may not answer, whoever owns the name
+
 
 @dataclass(frozen=True, slots=True)
 class SpfLimits:
@@ -302,7 +304,7 @@ _MATCHES: dict[str, Callable[[Evaluation, Term, str], bool]] = {
 
 def _no_answer(answer: Answer) -> Stop:
     reason = f"no DNS answer: {answer.reason}" if answer.reason else "no DNS answer"
-    return Stop(Result.TEMPERROR, reason, is_owners_silence=answer.failure is not Failure.AWAY)
+    return Stop(Result.TEMPERROR, reason, is_owners_silence=answer.failure not in _NOBODYS_DOING)
 
 
 def _only_record(records: tuple[bytes, ...]) -> bytes | None:

@@ -50,6 +50,7 @@ class Failure(Enum):
     GARBAGE = "garbage"  # no DNS message, one that belongs to no question of ours, or one beyond all bounds
     NO_RECURSION = "no recursion"  # a referral: the server answers for its own zones alone
     NETWORK = "network error"
+    OWN_WANT = "out of descriptors or memory"  # on this machine: says nothing about the name, nor about a nameserver
     AWAY = "every nameserver is away"
     DEADLINE = "deadline"  # of all the questions of a message
     BUDGET = "too many queries"

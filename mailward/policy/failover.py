@@ -3,13 +3,18 @@
 The first server is preferred. One that takes longer than it usually does is overtaken by a question to the next, and
 whoever answers first usefully wins. A server that fails is followed by the next at once. A question may get lost, so
 each server is asked a second time after half of its time.
+
+That overtaking costs each question its wait. So a server that is missing, silent since a question that was late, goes behind
+those that are not, until it is heard again. It is asked less, never left out: that is the breaker's to decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 LEAST_DELAY = 0.02  # seconds; less would overtake at every hiccup of a scheduler
 MOST_DELAY = 0.25  # of the time-out, and where nothing is known of the server
@@ -42,6 +47,42 @@ def hedge_delay(latency: Latency | None, timeout: float) -> float:
     return min(most, max(LEAST_DELAY, latency.smoothed + 4 * latency.deviation))
 
 
+class SignsOfLife:
+    """When a server was last heard, and when the last question was put to it that was late; seconds, monotonic.
+
+    Many threads may use one without a lock: each method writes one number, and what a race leaves wrong the next answer
+    puts right.
+    """
+
+    __slots__ = ("_late_since", "_seen_at")
+
+    def __init__(self) -> None:
+        self._seen_at = self._late_since = 0.0
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether nothing has come since a question that was late, or nothing ever."""
+        return self._seen_at <= self._late_since
+
+    def seen(self, now: float) -> None:
+        """Take note of an answer, to whatever question and of whatever kind."""
+        self._seen_at = now
+
+    def missed(self, asked_at: float) -> None:
+        """Take note that a question put at `asked_at` is late.
+
+        It says nothing where the server has answered another one since: then the name is slow, and its owner may have chosen
+        that. So silent names change the order only where nobody else's are being asked, and until the control question.
+        """
+        if asked_at > self._seen_at:
+            self._late_since = asked_at
+
+
+def present_first(servers: Sequence[T], signs: Callable[[T], SignsOfLife]) -> list[T]:
+    """Return the servers in their order, those that are missing last; where all of them are, nothing is changed."""
+    return sorted(servers, key=lambda server: signs(server).is_missing)
+
+
 class Action(Enum):
     """What the caller is to do next."""
 
@@ -55,17 +96,19 @@ class Action(Enum):
 
 
 class Step(NamedTuple):
-    """An action, for which server (its number), until when."""
+    """An action, for which server (its number), until when; for one that is late, since when."""
 
     action: Action
     server: int = -1
     until: float = 0.0
+    asked_at: float = 0.0
 
 
 class _Asked:
-    __slots__ = ("is_asked_twice", "is_known_late", "late_at", "over_at", "repeat_at")
+    __slots__ = ("asked_at", "is_asked_twice", "is_known_late", "late_at", "over_at", "repeat_at")
 
     def __init__(self, now: float, delay: float, timeout: float) -> None:
+        self.asked_at = now
         self.late_at = now + delay
         self.repeat_at = now + timeout / 2
         self.over_at = now + timeout
@@ -91,7 +134,7 @@ class Race:
                 return Step(Action.TIME_OUT, server)
             if now >= asked.late_at and not asked.is_known_late:
                 asked.is_known_late = True
-                return Step(Action.LATE, server)
+                return Step(Action.LATE, server, asked_at=asked.asked_at)
         if self._next < len(self._delays) and all(now >= asked.late_at for asked in self._asked.values()):
             return self._ask_next(now)
         for server, asked in self._asked.items():

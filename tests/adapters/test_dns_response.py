@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailward.adapters.dns_response import HEADER, MAX_RECORDS, Query, belongs, read_answer
+from mailward.adapters.dns_response import HEADER, MAX_POINTERS, MAX_RECORDS, Query, belongs, read_answer
 from mailward.adapters.dns_wire import make_query
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, RecordType
 from tests.support.odd_nameserver import Message, denied, response
@@ -116,7 +116,7 @@ def test_the_end_of_the_aliases_decides() -> None:
         pytest.param(2, Failure.SERVFAIL, "SERVFAIL", id="SERVFAIL"),
         pytest.param(5, Failure.REFUSED, "REFUSED", id="REFUSED"),
         pytest.param(4, Failure.RESPONSE_CODE, "response code: NOTIMP", id="NOTIMP"),
-        pytest.param(6, Failure.RESPONSE_CODE, "response code: YXDOMAIN", id="YXDOMAIN"),
+        pytest.param(7, Failure.RESPONSE_CODE, "response code: YXRRSET", id="YXRRSET"),
         pytest.param(15, Failure.RESPONSE_CODE, "response code: 15", id="a code nobody has defined"),
         pytest.param(16, Failure.RESPONSE_CODE, "response code: 16", id="a code that needs EDNS to be said"),
     ],
@@ -129,6 +129,15 @@ def test_failures_stay_apart(code: int, failure: Failure, reason: str) -> None:
     answer = read_answer(asked, made.to_wire(), "192.0.2.53")
     assert (answer.status, answer.failure, answer.reason) == (AnswerStatus.TEMPFAIL, failure, reason)
     assert answer.nameserver == "192.0.2.53"
+
+
+def test_a_name_too_long_below_a_dname_is_a_name_that_nobody_has_and_is_not_kept() -> None:
+    """RFC 6672 2.2; a failure would let whoever has a DNAME keep anybody's look-up below it from ending."""
+    made = response(dns.message.from_wire(QUERY.octets), code=6)
+    made.answer.append(dns.rrset.from_text("example.com.", 300, "IN", "DNAME", f"{'a' * 63}.{'b' * 63}.example."))
+    answer = read_answer(QUERY, made.to_wire(), "192.0.2.53")
+    assert answer == Answer(AnswerStatus.NXDOMAIN, nameserver="192.0.2.53")
+    assert answer.ttl == 0
 
 
 def chain(length: int) -> list[str]:
@@ -209,6 +218,36 @@ def test_a_name_that_points_at_itself_is_garbage() -> None:
     header = HEADER.pack(0, 0x8180, 1, 1, 0, 0) + QUERY.question
     pointer = struct.pack("!H", 0xC000 | len(header))
     assert read_answer(QUERY, header + pointer + struct.pack("!HHIH", 16, 1, 9, 0)).failure is Failure.GARBAGE
+
+
+def with_pointers(count: int) -> bytes:
+    """Return a response whose second record's name is `count` pointers long; the first one's value holds all but the last."""
+    start = HEADER.size + len(QUERY.question)
+    owner = b"\xc0\x0c"
+    first = start + len(owner) + 10
+    chain_of = [HEADER.size, *(first + 2 * number for number in range(count - 1))]
+    value = b"".join(struct.pack("!H", 0xC000 | at) for at in chain_of[:-1])
+    held = owner + struct.pack("!HHIH", 10, 1, 9, len(value)) + value  # a NULL record: nobody reads its value
+    last = struct.pack("!H", 0xC000 | chain_of[-1]) + struct.pack("!HHIH", 16, 1, 9, 2) + b"\x01x"
+    return QUERY.octets[:2] + HEADER.pack(0, 0x8180, 1, 2, 0, 0)[2:] + QUERY.question + held + last
+
+
+@pytest.mark.parametrize(
+    ("count", "status"),
+    [
+        pytest.param(1, "found", id="one"),
+        pytest.param(MAX_POINTERS, "found", id="as many as a name can have labels"),
+        pytest.param(MAX_POINTERS + 1, "tempfail", id="one more"),
+        pytest.param(8000, "tempfail", id="as many as an answer has room for"),
+    ],
+)
+def test_the_pointers_of_a_name_are_bounded(count: int, status: str) -> None:
+    octets = with_pointers(count)
+    assert belongs(QUERY, octets)
+    answer = read_answer(QUERY, octets)
+    assert answer.status.value == status
+    assert answer.records == ((b"x",) if status == "found" else ())
+    assert answer.failure is (None if status == "found" else Failure.GARBAGE)
 
 
 def oracle(asked: Query, octets: bytes) -> tuple[str, set[str], int] | None:

@@ -5,6 +5,7 @@ Time-outs are short, waits are generous: what is asserted is an order of events,
 
 from __future__ import annotations
 
+import errno
 import resource
 import socket
 import threading
@@ -15,6 +16,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from mailward.adapters import dns_exchange
+from mailward.adapters.dns_socket import Attempt
 from mailward.adapters.resolver import Resolver
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, RecordType
 from tests.support.odd_nameserver import (
@@ -49,6 +52,8 @@ class Watched:
             [server.address for server in servers], timeout, deadline, counts=self, on_event=self._tell
         )
         self.resolver.start()
+        self.servers = self.resolver._nameservers.servers
+        self.first = self.servers[0]
 
     def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
         with self._lock:
@@ -185,6 +190,116 @@ def test_before_that_a_silent_first_costs_the_delay_and_no_time_out(serve: Start
     started = time.monotonic()
     assert watched.ask().nameserver == label(second)
     assert time.monotonic() - started < 5.5  # a quarter of the time-out at the most
+
+
+# ---- the order, until the breaker opens ----
+
+
+@pytest.fixture
+def pair(serve: Start, watch: Watch) -> tuple[OddNameserver, OddNameserver, Watched]:
+    """Two servers that have answered; the time-out is too long for a breaker to open while a test runs."""
+    first, second = serve(), serve()
+    watched = watch(first, second, timeout=6.0, deadline=2.0)
+    wait_until(lambda: not any(server.signs.is_missing for server in watched.servers), "the controls' answers")
+    return first, second, watched
+
+
+Pair = tuple[OddNameserver, OddNameserver, Watched]
+
+
+def test_one_question_waits_for_a_server_that_has_fallen_silent_and_the_next_do_not(pair: Pair) -> None:
+    first, second, watched = pair
+    first.silence()
+    answers = [watched.ask(f"n{number}.example") for number in range(50)]
+    assert {answer.nameserver for answer in answers} == {label(second)}
+    assert len(first.questions) == 1
+    assert watched.counts["dns_hedged", ""] == 1
+    assert watched.events == []  # the breaker has had no part in this
+
+
+def test_it_is_preferred_again_once_it_has_answered_the_control_question(serve: Start, watch: Watch) -> None:
+    first, second = serve(), serve()
+    watched = watch(first, second, timeout=4.0)
+    wait_until(lambda: not any(server.signs.is_missing for server in watched.servers), "the controls' answers")
+    first.silence()
+    assert watched.ask("a.example").nameserver == label(second)
+    wait_until(lambda: len(first.control_questions) == 2, "the control question")
+    first.reply, first.control = found, ns_of_root
+    wait_until(lambda: not watched.first.signs.is_missing, "the next one")
+    assert watched.ask("b.example").nameserver == label(first)
+    assert watched.events == []
+
+
+def test_it_is_preferred_again_once_it_has_answered_anybodys_question(pair: Pair) -> None:
+    first, second, watched = pair
+    first.silence()
+    assert watched.ask("a.example").nameserver == label(second)
+    first.reply = with_code(2)  # what it answers is all the same; the control question it still does not
+    second.reply = by_name({"b.example": silent})
+    thread = threading.Thread(target=watched.ask, args=("b.example",))
+    thread.start()
+    wait_until(lambda: not watched.first.signs.is_missing, "the answer to b.example")
+    first.reply = found
+    assert watched.ask("c.example").nameserver == label(first)
+    second.reply = found
+    thread.join()
+
+
+def test_a_name_that_is_silent_everywhere_leaves_the_order_as_it_was(pair: Pair) -> None:
+    first, second, watched = pair
+    for server in (first, second):
+        server.reply, server.control = by_name({"bad.example": silent}), silent
+    thread = threading.Thread(target=watched.ask, args=("bad.example",))
+    thread.start()
+    wait_until(lambda: all(server.signs.is_missing for server in watched.servers), "both to be late")
+    assert watched.ask("a.example").nameserver == label(first)
+    assert watched.ask("b.example").nameserver == label(first)
+    assert not watched.first.signs.is_missing
+    assert watched.events == []
+    for server in (first, second):
+        server.reply = found
+    thread.join()
+
+
+def test_a_late_name_says_nothing_about_a_server_that_has_answered_another_since(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, watched = pair
+    monkeypatch.setattr(watched.resolver._nameservers, "delay_of", lambda server: 0.3)
+    first.reply, first.control = by_name({"bad.example": silent}), silent
+    answers: list[Answer] = []
+    thread = threading.Thread(target=lambda: answers.append(watched.ask("bad.example")))
+    thread.start()
+    wait_until(lambda: bool(first.questions), "the silent name")
+    assert watched.ask("good.example").nameserver == label(first)
+    thread.join()
+    assert [answer.nameserver for answer in answers] == [label(second)]
+    assert not watched.first.signs.is_missing
+
+
+def test_silent_names_do_not_move_honest_ones_that_are_answered_meanwhile(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, watched = pair
+    monkeypatch.setattr(watched.resolver._nameservers, "delay_of", lambda server: 0.3)  # far above a hiccup of ours
+    for server in (first, second):
+        server.reply = lambda asked: None if str(asked.question[0].name).startswith("bad") else found(asked)
+        server.control = silent  # the control question is not what keeps the order
+    bad = [threading.Thread(target=watched.ask, args=(f"bad{number}.example",)) for number in range(20)]
+    good: list[Answer] = []
+    for thread in bad:
+        thread.start()
+        until = time.monotonic() + 0.06
+        while time.monotonic() < until:
+            good.append(watched.ask(f"good{len(good)}.example"))
+    assert watched.counts["dns_hedged", ""] >= 5  # silent names have been late
+    assert {answer.status for answer in good} == {AnswerStatus.FOUND}
+    assert [answer.nameserver for answer in good].count(label(first)) > 0.8 * len(good)
+    assert watched.events == []
+    for server in (first, second):
+        server.reply = found
+    for thread in bad:
+        thread.join()
 
 
 def test_it_takes_all_servers_for_the_dns_to_be_away(serve: Start, watch: Watch) -> None:
@@ -333,18 +448,57 @@ def test_our_own_lack_of_descriptors_is_no_nameservers_fault(serve: Start, watch
                 taken.append(socket.socket())
             except OSError:
                 break
-        until = time.monotonic() + 3.5
+        until = time.monotonic() + 2.5
         failures: list[Failure | None] = []
-        while time.monotonic() < until:  # now and then the control question gives a descriptor back
+        while time.monotonic() < until:
             failures.append(watched.ask(f"n{len(failures)}.example").failure)
             time.sleep(0.1)
-        assert failures.count(Failure.NETWORK) > len(failures) / 2
+        assert set(failures) == {Failure.OWN_WANT}
     finally:
         for one in taken:
             one.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert watched.events == []
+    assert len(server.control_questions) == 1  # the one of the start: nobody is suspected
+    assert watched.ask("n0.example").status is AnswerStatus.FOUND  # and what failed was not kept
+
+
+def without_descriptors(monkeypatch: pytest.MonkeyPatch, wants: Callable[[int, int], bool]) -> None:
+    """Have no descriptor for an attempt of which `wants` says so, given the server's number and how many were before."""
+    made: list[int] = []
+
+    def attempt(server: int, *arguments: object, **options: object) -> Attempt:
+        made.append(server)
+        if wants(server, len(made) - 1):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return Attempt(server, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dns_exchange, "Attempt", attempt)
+
+
+def test_what_one_server_says_is_not_kept_where_the_other_could_not_be_asked(
+    serve: Start, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = serve(), serve(with_code(2))
+    watched = watch(first, second)
+    wait_until(lambda: not watched.first.signs.is_missing, "the control question's answer")
+    with monkeypatch.context() as patch:
+        without_descriptors(patch, lambda server, _: server == 0)
+        answer = watched.ask()
+        assert (answer.status, answer.failure) == (AnswerStatus.TEMPFAIL, Failure.OWN_WANT)
+        assert second.questions
+    assert watched.ask().nameserver == label(first)
+
+
+def test_no_descriptor_for_the_repetition_does_not_end_the_wait(
+    serve: Start, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    watched = watch(server, timeout=2.0)
+    server.delay = 1.4
+    without_descriptors(monkeypatch, lambda _, before: before == 1)  # put after a second
     assert watched.ask().status is AnswerStatus.FOUND
+    assert len(server.questions) == 1
 
 
 def test_the_operator_may_choose_the_control_question(serve: Start, stack: ExitStack) -> None:

@@ -313,10 +313,11 @@ def test_the_limit_of_void_lookups_is_configured(limit: int, result: Result) -> 
     assert ("void" in found.reason) is (result is Result.PERMERROR)
 
 
-def test_a_dns_that_is_away_as_a_whole_is_an_error_for_ptr_too() -> None:
+@pytest.mark.parametrize("failure", [Failure.AWAY, Failure.OWN_WANT])
+def test_a_dns_that_is_away_as_a_whole_is_an_error_for_ptr_too(failure: Failure) -> None:
     zone = Zone("example.com TXT v=spf1 ptr -all")
 
     def ask(question: Question) -> Answer:
-        return zone(question) if question.record_type is RecordType.TXT else failed(Failure.AWAY)
+        return zone(question) if question.record_type is RecordType.TXT else failed(failure)
 
     assert check_mail_from("192.0.2.1", b"h.example", b"a@example.com", ask, LIMITS).result is Result.TEMPERROR

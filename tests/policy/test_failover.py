@@ -11,9 +11,11 @@ from mailward.policy.failover import (
     Action,
     Latency,
     Race,
+    SignsOfLife,
     Step,
     hedge_delay,
     observe,
+    present_first,
 )
 
 TIMEOUT = 2.0
@@ -111,6 +113,7 @@ def test_the_way_of_a_question(
 def test_a_late_server_is_told_once_and_then_the_next_is_asked() -> None:
     race = Race([0.25, 0.25], TIMEOUT)
     steps = [race.next(now) for now in (0.0, 0.25, 0.25, 0.5, 0.5)]
+    assert [step.asked_at for step in steps if step.action is Action.LATE] == [0.0, 0.25]
     assert [(step.action, step.server) for step in steps] == [
         (Action.ASK, 0),
         (Action.LATE, 0),
@@ -189,3 +192,62 @@ def test_the_usual_latency_follows_what_is_measured() -> None:
         latency = observe(latency, 0.01)
     assert latency.smoothed == pytest.approx(0.01, rel=0.1)
     assert latency.deviation < 0.002
+
+
+# ---- who is asked first ----
+
+Sign = tuple[str, float]  # "seen" when, or "missed" since when
+
+
+def signs_of(*signs: Sign) -> SignsOfLife:
+    made = SignsOfLife()
+    for kind, seconds in signs:
+        (made.seen if kind == "seen" else made.missed)(seconds)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("signs", "is_missing"),
+    [
+        pytest.param([], True, id="nothing has ever come"),
+        pytest.param([("seen", 1.0)], False, id="it has been heard"),
+        pytest.param([("seen", 1.0), ("missed", 2.0)], True, id="silent since a question that is late"),
+        pytest.param([("seen", 1.0), ("missed", 0.5)], False, id="late, but another answer has come since"),
+        pytest.param([("seen", 1.0), ("missed", 2.0), ("seen", 3.0)], False, id="heard again"),
+        pytest.param([("seen", 1.0), ("missed", 2.0), ("missed", 0.5)], True, id="late twice, told out of order"),
+        pytest.param([("seen", 1.0), ("missed", 2.0), ("seen", 3.0), ("missed", 2.5)], False, id="told too late"),
+        pytest.param([("seen", 1.0), ("missed", 2.0), ("seen", 3.0), ("missed", 4.0)], True, id="silent once more"),
+    ],
+)
+def test_a_server_is_missing_while_nothing_comes_after_a_late_question(signs: list[Sign], is_missing: bool) -> None:
+    assert signs_of(*signs).is_missing is is_missing
+
+
+SEEN, MISSED = signs_of(("seen", 1.0)), signs_of(("seen", 1.0), ("missed", 2.0))
+
+
+@pytest.mark.parametrize(
+    ("signs", "order"),
+    [
+        pytest.param([], [], id="nobody"),
+        pytest.param([SEEN, SEEN, SEEN], [0, 1, 2], id="as configured"),
+        pytest.param([MISSED, SEEN, SEEN], [1, 2, 0], id="the missing one last"),
+        pytest.param([SEEN, MISSED, SEEN], [0, 2, 1], id="the others keep their order"),
+        pytest.param([MISSED, SEEN, MISSED], [1, 0, 2], id="so do two that are missing"),
+        pytest.param([MISSED, MISSED, MISSED], [0, 1, 2], id="all missing, by a silent name: as configured"),
+        pytest.param([SignsOfLife(), SEEN], [1, 0], id="at the start, whoever has answered first"),
+    ],
+)
+def test_whoever_is_missing_is_asked_last_and_never_left_out(signs: list[SignsOfLife], order: list[int]) -> None:
+    assert present_first(range(len(signs)), lambda server: signs[server]) == order
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0.001, 1.0), st.floats(0.001, 1.0)), max_size=60))
+def test_silent_names_change_nothing_where_others_are_answered_meanwhile(names: list[tuple[int, float, float]]) -> None:
+    now, signs = 1.0, [signs_of(("seen", 0.5)), signs_of(("seen", 0.5))]
+    for server, until_answer, until_late in names:
+        asked_at = now
+        signs[server].seen(asked_at + until_answer)  # somebody else's answer
+        now = asked_at + until_answer + until_late
+        signs[server].missed(asked_at)
+        assert present_first((0, 1), lambda number: signs[number]) == [0, 1]
