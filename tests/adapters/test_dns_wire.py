@@ -128,6 +128,7 @@ def test_an_empty_zone_file_knows_nothing() -> None:
         pytest.param('example.com TXT "open\n', id="an open quote"),
         pytest.param("example.com NOTYPE x\n", id="no type"),
         pytest.param("a..b A 192.0.2.1\n", id="no name"),
+        pytest.param('"" A 192.0.2.1\n', id="an empty string for a name"),
     ],
 )
 def test_a_mistake_in_a_zone_file_is_named(text: str) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from mailward.model.message import HeaderField
 from postmaster.__main__ import main
 from postmaster.explain.command import explain
-from tests.postmaster.explaining import FIELDS, Postmaster, octets, signed
+from tests.postmaster.explaining import FIELDS, NOW, Postmaster, octets, signed
 
 EX_DATAERR, EX_NOINPUT, EX_CONFIG = 65, 66, 78
 
@@ -43,7 +43,12 @@ def test_a_terminal_has_colours_unless_they_are_unwanted(postmaster: Postmaster)
     path = postmaster.folder / "message.eml"
     path.write_bytes(octets(signed()))
     options = ["explain", str(path), "--client-ip", "192.0.2.7", "--mail-from", "", "--zone", str(postmaster.zone)]
-    coloured = CliRunner().invoke(main, [*options, "--config", str(postmaster.config)], color=True).output
+    options += ["--now", str(NOW)]
+    coloured = (
+        CliRunner(env={"NO_COLOR": None, "TERM": "xterm"})
+        .invoke(main, [*options, "--config", str(postmaster.config)], color=True)
+        .output
+    )
     plain = (
         CliRunner(env={"NO_COLOR": "1"}).invoke(main, [*options, "--config", str(postmaster.config)], color=True).output
     )
