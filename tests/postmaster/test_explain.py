@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from mailward.model.message import HeaderField
 from postmaster.__main__ import main
 from postmaster.explain.command import explain
-from tests.postmaster.explaining import FIELDS, NOW, Postmaster, octets, signed
+from tests.auth.forge import NOW
+from tests.postmaster.explaining import FIELDS, Postmaster, octets, signed
 
 EX_DATAERR, EX_NOINPUT, EX_CONFIG = 65, 66, 78
 
