@@ -40,6 +40,22 @@ class Limits:
     dkim: DkimLimits = DkimLimits()
 
 
+class _WatchedAsk:
+    """An `ask` that remembers whether the DNS as a whole was away."""
+
+    __slots__ = ("_ask", "is_dns_away")
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self.is_dns_away = False
+
+    def __call__(self, question: Question) -> Answer:
+        answer = self._ask(question)
+        if answer.failure is Failure.AWAY:
+            self.is_dns_away = True
+        return answer
+
+
 class Verification:
     """One message: made of its envelope and header, fed with its body, evaluated at its end."""
 
@@ -71,15 +87,7 @@ class Verification:
         """
         envelope, limits = self._envelope, self._limits
         client, helo = envelope.client_address, envelope.helo
-        is_away = False
-
-        def ask_and_note(question: Question) -> Answer:
-            nonlocal is_away
-            answer = put(question)
-            is_away = is_away or answer.failure is Failure.AWAY
-            return answer
-
-        put, ask = ask, ask_and_note
+        ask = watched = _WatchedAsk(ask)
         policies = dmarc.Policies(self.authors, ask, self._identifiers())
         digests = {form: body.finish() for form, body in self._bodies.items()}
         dkim = {item.position: self._verify(item, digests, ask) for item in self._signatures if self._may_align(item)}
@@ -102,7 +110,7 @@ class Verification:
             results,
             worst,
             hints,
-            is_away,
+            watched.is_dns_away,
         )
 
     def _identifiers(self) -> set[str]:

@@ -80,12 +80,11 @@ class Judgement:
 class Incoming:
     """One message on its way."""
 
-    __slots__ = ("_judge", "_now", "_transaction", "_verification", "trust")
+    __slots__ = ("_judge", "_transaction", "_verification", "trust")
 
     def __init__(self, judge: Judge, transaction: Transaction, now: float) -> None:
         self._judge = judge
         self._transaction = transaction
-        self._now = now
         self.trust = judge.trust(transaction.envelope)
         self._verification: Verification | None = None
         if self.trust is Trust.STRANGER:

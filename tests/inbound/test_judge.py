@@ -240,3 +240,24 @@ def test_using_up_the_messages_queries_makes_no_doubt_of_a_failure(budget: int) 
     decision = incoming.judge(ask).decision
     assert decision is not None
     assert (decision.dmarc.result, decision.outcome) == (Result.FAIL, Outcome.QUARANTINE)
+
+
+@pytest.mark.parametrize(
+    ("failure", "action"),
+    [
+        pytest.param(Failure.TIMEOUT, Action.TEMPFAIL, id="only the names the sender chose are silent"),
+        pytest.param(Failure.BUDGET, Action.TEMPFAIL, id="the sender has used up the queries"),
+        pytest.param(Failure.AWAY, Action.ACCEPT, id="the DNS is away"),
+    ],
+)
+def test_under_a_known_policy_silence_defers_unless_the_whole_dns_is_away(failure: Failure, action: Action) -> None:
+    zone = Zone(ZONE)
+
+    def ask(question: Question) -> Answer:
+        return zone(question) if question.name.startswith("_dmarc.") else failed(failure)
+
+    incoming = JUDGE.begin(Transaction("t", envelope(mail_from=b"x@bank.example"), signed()), NOW)
+    judgement = incoming.judge(ask)
+    assert judgement.decision is not None
+    assert judgement.decision.dmarc.result is Result.TEMPERROR
+    assert judgement.verdict.action is action
