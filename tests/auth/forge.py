@@ -110,7 +110,7 @@ def dkim_signature(
 def body_hash(body: bytes, form: str, limit: str | None = None) -> str:
     """Return bh= of a body, of its first `limit` canonical octets where there is a limit."""
     canonical = (Simple if form == "simple" else Relaxed).canonicalize_body(body)
-    octets = canonical[: int(limit)] if limit is not None and limit.isdigit() else canonical
+    octets = canonical[: int(limit)] if limit is not None and limit.isdecimal() else canonical
     return base64.b64encode(hashlib.sha256(octets).digest()).decode()
 
 
