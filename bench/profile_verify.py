@@ -98,7 +98,6 @@ def judging_of(message: bytes, records: Mapping[str, str]) -> Callable[[], None]
         Metrics("mailward_auth_verify", (*METRICS, *DNS_METRICS)).row(0),
         log.get("auth-verify"),
         accepts_after_own_bug=False,
-        void_lookups=2,
     )
 
     def judging() -> None:

@@ -57,7 +57,7 @@ class _Token:
 
 def author_domains(header: Iterable[HeaderField]) -> Authors:
     """Return the author domains of a message (RFC 5322 3.6.2, RFC 9989 4.3 and 11.5)."""
-    fields = [field.raw_value for field in header if field.name.rstrip(b" \t").lower() == b"from"]
+    fields = [field.raw_value for field in header if field.compared_name == b"from"]
     if not fields:
         return Authors((), FromFault.MISSING)
     if len(fields) > MAX_FIELDS or (len(fields) > 1 and sum(map(len, fields)) > MAX_FROM):

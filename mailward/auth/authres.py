@@ -180,7 +180,7 @@ def forged_fields(header: Iterable[HeaderField], authserv_ids: Collection[str]) 
     fields = [
         field.raw_value
         for field in header
-        if len(field.name) >= len(_FIELD_NAME) and field.name.rstrip(b" \t").lower() == _FIELD_NAME
+        if len(field.name) >= len(_FIELD_NAME) and field.compared_name == _FIELD_NAME
     ]
     if not fields:
         return []

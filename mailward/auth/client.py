@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mailward.model.address import read_address
 from mailward.model.dns import RecordType
 
 MAX_ADDRESSES = 256  # of one name that are looked at; 110 names of 256 take 0.1 s, and nobody's mail servers are more
@@ -38,11 +39,9 @@ def read_client(address: str) -> Client | None:
 def _read(address: str) -> Client | None:
     try:
         # The zone of a link-local address (%eth0) is ours and says nothing of the client.
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = read_address(address.partition("%")[0])
     except ValueError:
         return None
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
-        parsed = parsed.ipv4_mapped
     record_type = RecordType.A if parsed.version == 4 else RecordType.AAAA
     return Client(str(parsed), int(parsed), parsed.max_prefixlen, record_type, parsed.reverse_pointer)
 

@@ -62,7 +62,7 @@ def canonical_field(field: HeaderField, canonicalization: Canonicalization) -> b
     """Return a header field as it is hashed, with its CRLF (RFC 6376 3.4.1, 3.4.2)."""
     if canonicalization is Canonicalization.SIMPLE:
         return field.name + b":" + field.raw_value + CRLF
-    return field.name.lower().rstrip(b" \t") + b":" + _relaxed_value(field.raw_value) + CRLF
+    return field.compared_name + b":" + _relaxed_value(field.raw_value) + CRLF
 
 
 def _relaxed_value(raw_value: bytes) -> bytes:
@@ -91,7 +91,7 @@ class ReceivedHeader:
         self._groups: dict[bytes, list[HeaderField]] = {}
         self._canonical: dict[Canonicalization, dict[bytes, list[bytes]]] = {form: {} for form in Canonicalization}
         for field in fields:
-            self._groups.setdefault(field.name.lower().rstrip(b" \t"), []).append(field)
+            self._groups.setdefault(field.compared_name, []).append(field)
         # The names that stand more than once, each with how often.
         self.repeated = {name: len(group) for name, group in self._groups.items() if len(group) > 1}
 

@@ -119,7 +119,7 @@ def unsigned_field(signature: Signature, header: ReceivedHeader) -> str:
 def header_digest(signature: Signature, header: ReceivedHeader) -> bytes:
     """Return the hash that was signed: the fields of h=, then the signature's own without its b= (RFC 6376 3.7)."""
     form, field = signature.canonicalizations.header, signature.field
-    own_name = field.name.lower().rstrip(b" \t")
+    own_name = field.compared_name
     hashed = hashlib.sha256(header.signed(signature.signed_names, form, own_name, signature.position))
     hashed.update(canonical_field(HeaderField(field.name, without_signature(field.raw_value)), form)[:-2])
     return hashed.digest()

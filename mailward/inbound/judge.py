@@ -116,7 +116,7 @@ class Incoming:
             DeleteField(AUTHENTICATION_RESULTS, occurrence)
             for occurrence in authres.forged_fields(header, self._judge.own_ids)
         ]
-        count = sum(1 for item in header if item.name.rstrip(b" \t").lower() == b"x-mailward-quarantine")
+        count = sum(1 for item in header if item.compared_name == b"x-mailward-quarantine")
         deletions += [DeleteField(QUARANTINE_FIELD, occurrence) for occurrence in range(1, count + 1)]
         return tuple(reversed(deletions))
 

@@ -17,6 +17,14 @@ class HeaderField(NamedTuple):
     name: bytes
     raw_value: bytes
 
+    @property
+    def compared_name(self) -> bytes:
+        """The name as names are compared: in lower case, without white space before the colon (RFC 5322 4.5.8).
+
+        With it a stranger would write a From or an Authentication-Results field that only some programs take for one.
+        """
+        return self.name.rstrip(b" \t").lower()
+
 
 def by_name(fields: Iterable[HeaderField]) -> dict[bytes, list[HeaderField]]:
     """Group fields by their lower-case names, each group in the order of the message."""

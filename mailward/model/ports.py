@@ -12,11 +12,3 @@ class Resolver(Protocol):
 
     def ask(self, question: Question) -> Answer:
         """Answer within the configured deadline; never raises for what the DNS says or fails to say."""
-
-
-class MessageResolver(Resolver, Protocol):
-    """The DNS as one message may use it: all of its questions share one deadline and one budget."""
-
-    @property
-    def queries(self) -> int:
-        """How many of its questions no cache could answer."""

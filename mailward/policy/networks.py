@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+from mailward.model.address import read_address
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -16,7 +18,5 @@ def is_in_networks(client_address: str, networks: Iterable[Network]) -> bool:
     """
     if not client_address:
         return False
-    address = ipaddress.ip_address(client_address)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
+    address = read_address(client_address)
     return any(address in network for network in networks)

@@ -122,7 +122,6 @@ def make_serving(settings: Settings, tools: WorkerTools) -> Serving:
         tools.metrics,
         tools.log,
         accepts_after_own_bug=own.on_own_bug == "accept",
-        void_lookups=own.spf_void_lookups,
     )
     resolver.start()
     program = milter_program(

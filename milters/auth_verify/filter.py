@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from mailward.adapters.resolver import Resolver
+from mailward.auth.spf_evaluation import MAX_LOOKUPS
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Histogram, Row
 from mailward.daemon.milter_service import NOT_JUDGED, OWN_BUG, SESSION_METRICS
@@ -18,6 +19,7 @@ from mailward.model.results import DkimResult, Evaluation, Result
 from mailward.model.verdict import Action, Verdict
 from mailward.policy.enforcement import OVERRIDES, Decision, Outcome, Reason
 
+MAX_TOLD = 5  # author domains and signatures of a message that stand in its line of the log
 OUTCOMES = (*(outcome.value for outcome in Outcome), Trust.AUTHENTICATED.value, Trust.NETWORK.value)
 VERDICTS = (*OUTCOMES, TOO_MANY_FORGED, *NOT_JUDGED)
 _RESULTS = tuple(result.value for result in Result)
@@ -48,7 +50,6 @@ class Verifier:
     metrics: Row
     log: Log
     accepts_after_own_bug: bool
-    void_lookups: int
 
 
 class VerifyMessage:
@@ -134,7 +135,7 @@ class VerifyMessage:
         else:
             is_shadow = self._verifier.judge.is_shadow
             verdict = Outcome.ACCEPT.value if is_shadow else decision.outcome.value
-            found = _found(evaluation, decision, self._verifier.void_lookups)
+            found = _found(evaluation, decision, self._verifier.judge.limits.spf.void_lookups)
             if is_shadow:
                 found["would"] = decision.outcome.value
         self._verifier.log.info(
@@ -152,14 +153,11 @@ class VerifyMessage:
         )
 
 
-MAX_TOLD_SIGNATURES = 5
-
-
 def _found(evaluation: Evaluation, decision: Decision, void_lookups: int) -> dict[str, object]:
     """Return the results as the log shows them."""
     dmarc, spf = decision.dmarc, evaluation.spf_mailfrom
     return {
-        "author_domain": " ".join(evaluation.authors.domains[:MAX_TOLD_SIGNATURES]),
+        "author_domain": " ".join(evaluation.authors.domains[:MAX_TOLD]),
         "reason": decision.reason.value,
         "detail": decision.detail,
         "dmarc": dmarc.result.value,
@@ -168,10 +166,10 @@ def _found(evaluation: Evaluation, decision: Decision, void_lookups: int) -> dic
         "dmarc_reason": dmarc.reason,
         "spf": f"{spf.result.value}:{spf.domain}",
         "spf_reason": spf.reason,
-        "spf_lookups": f"{spf.lookups}/10" if spf.lookups else "",
+        "spf_lookups": f"{spf.lookups}/{MAX_LOOKUPS}" if spf.lookups else "",
         "spf_void": f"{spf.void_lookups}/{void_lookups}" if spf.void_lookups else "",
         "spf_helo": evaluation.spf_helo.result.value,
-        "dkim": " ".join([_told(signature) for signature in evaluation.dkim[:MAX_TOLD_SIGNATURES]]) or "none",
+        "dkim": " ".join([_told(signature) for signature in evaluation.dkim[:MAX_TOLD]]) or "none",
         "arc": "" if evaluation.arc.result is Result.NONE else evaluation.arc.result.value,
         "arc_reason": evaluation.arc.reason,
         "iprev": evaluation.iprev.result.value,

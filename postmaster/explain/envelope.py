@@ -132,7 +132,7 @@ def read_received(raw_value: bytes, number: int) -> Received | None:
 
 def _find_received(header: Sequence[HeaderField], given: Given) -> Received | None:
     """Return the field that tells the client: the one asked for, else the topmost that is no local delivery's."""
-    fields = [field.raw_value for field in header if field.name.rstrip(b" \t").lower() == b"received"][:MAX_RECEIVED]
+    fields = [field.raw_value for field in header if field.compared_name == b"received"][:MAX_RECEIVED]
     if given.received is not None:
         if not 1 <= given.received <= len(fields):
             raise Untold(f"--received {given.received}: the message has {len(fields)} Received fields")
@@ -163,7 +163,7 @@ def _mail_from(header: Sequence[HeaderField], given: Given) -> Told:
     if given.mail_from is not None:
         return Told(given.mail_from, "--mail-from")
     for field in header:
-        if field.name.rstrip(b" \t").lower() == b"return-path":
+        if field.compared_name == b"return-path":
             path = _PATH.match(field.raw_value.decode("utf-8", "surrogateescape"))
             if path:
                 return Told(path[1], "Return-Path field")

@@ -188,7 +188,7 @@ def _stored_field(header: Sequence[HeaderField], received: int, judge: Judge) ->
     """Return our field from above the Received field that tells the client; further down anybody may have written one."""
     left = received
     for field in header:
-        name = field.name.rstrip(b" \t").lower()
+        name = field.compared_name
         left -= name == b"received"
         if left <= 0:
             break

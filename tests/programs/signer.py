@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mailward.auth.keys import generate_ed25519, generate_rsa
 from tests.support.milter_client import MilterSession, Outcome
-from tests.support.processes import Program, free_port, read_text
+from tests.support.processes import Program, free_port, read_samples, read_text
 
 ROOT = Path(__file__).parents[2]
 FIELDS = [(b"From", b" a@example.com"), (b"To", b" b@example.net"), (b"Subject", b" hi\n there")]
@@ -87,12 +87,7 @@ class Signer(Program):
 
     def metrics(self) -> dict[str, float]:
         """Return every sample of /metrics, without the program's prefix; empty where it does not answer."""
-        samples = {}
-        for line in self.get("/metrics")[1].splitlines():
-            if not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                samples[name.removeprefix("mailward_dkim_sign_")] = float(value)
-        return samples
+        return read_samples(self.get("/metrics")[1], "mailward_dkim_sign_")
 
     def workers(self) -> list[int]:
         """Return the pids of the workers."""

@@ -161,6 +161,12 @@ def wait_until(is_so: Callable[[], bool], what: str, *, seconds: float = START_S
         time.sleep(POLL_SECONDS)
 
 
+def read_samples(page: str, prefix: str) -> dict[str, float]:
+    """Return every sample of a /metrics page by its name, without the program's prefix."""
+    samples = (line.rpartition(" ") for line in page.splitlines() if not line.startswith("#"))
+    return {name.removeprefix(prefix): float(value) for name, _, value in samples}
+
+
 def free_port(address: str = "127.0.0.1") -> int:
     """Return a TCP port of a loopback address that nothing listens on."""
     for port in random.sample(PORTS, 200):

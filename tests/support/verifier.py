@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.processes import Program, free_port
+from tests.support.processes import Program, free_port, read_samples
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = """\
@@ -71,9 +71,7 @@ class Verifier(Program):
     def metrics(self) -> dict[str, float]:
         """Return every sample of /metrics, without the program's prefix."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as page:
-            lines = page.read().decode().splitlines()
-        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-        return {name.removeprefix("mailward_auth_verify_"): float(value) for name, _, value in samples}
+            return read_samples(page.read().decode(), "mailward_auth_verify_")
 
     def log_lines(self, event: str) -> list[dict[str, str]]:
         """Return the log's lines of one event, as names and values."""
