@@ -22,6 +22,7 @@ MAY_IMPORT = {
         "mailward.auth.keys",
         "mailward.policy.breaker",
         "mailward.policy.failover",
+        "mailward.policy.greylist",
     ),
     "mailward.inbound": ("mailward.model", "mailward.auth", "mailward.policy", "mailward.inbound"),
     "mailward.milter": ("mailward.model", "mailward.milter"),
@@ -41,9 +42,11 @@ MAY_IMPORT = {
         "mailward.milter.program",
         "mailward.adapters.resolver",
         "mailward.adapters.dns_servers",
+        "mailward.adapters.stores",
     ),
     "milters.dkim_sign": ("mailward", "milters.dkim_sign"),
     "milters.auth_verify": ("mailward", "milters.auth_verify"),
+    "milters.greylist": ("mailward", "milters.greylist"),
     "postmaster": ("mailward", "postmaster"),
 }
 
@@ -56,6 +59,8 @@ HOME_OF_LIBRARY = {
     "authres": ("mailward.auth.authres",),
     "dns": ("mailward.adapters.dns_wire",),
     "cryptography": ("mailward.auth.keys",),
+    "redis": ("mailward.adapters.redis_link",),
+    "sqlite3": ("mailward.adapters.sqlite_file",),
     "structlog": ("mailward.daemon.log",),
     "cattrs": ("mailward.settings.load",),
     "attrs": ("mailward.settings",),

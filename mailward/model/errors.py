@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +24,25 @@ class ConfigError(Exception):
     def __init__(self, mistakes: list[Mistake]) -> None:
         super().__init__("; ".join(str(mistake) for mistake in mistakes))
         self.mistakes = mistakes
+
+
+class StoreFailure(Enum):
+    """Why a store did not do what it was asked. The words of the log and of the counter's label."""
+
+    AWAY = "away"  # nobody answers
+    TIMEOUT = "time-out"  # slower than its budget, or locked by somebody else
+    FULL = "full"  # the disk, or Redis's memory
+    READ_ONLY = "read-only"
+    REFUSED = "refused"  # a wrong password, or no right to do this
+    DAMAGED = "damaged"  # the file is not what we wrote
+    SCHEMA = "schema"  # written by a newer version
+    OTHER = "other"
+
+
+class StoreError(Exception):
+    """A store did not do what it was asked; what was asked has not happened, or may not have (TIMEOUT)."""
+
+    def __init__(self, failure: StoreFailure, detail: str = "") -> None:
+        super().__init__(f"{failure.value}: {detail}" if detail else failure.value)
+        self.failure = failure
+        self.detail = detail

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from mailward.model.dns import Answer, Question
+from mailward.model.greylist import Entry, Orders, OriginRecord, ReturnCount, Sighting, Triplet, TripletRecord, Windows
 
 
 class Resolver(Protocol):
@@ -12,3 +14,79 @@ class Resolver(Protocol):
 
     def ask(self, question: Question) -> Answer:
         """Answer within the configured deadline; never raises for what the DNS says or fails to say."""
+
+
+class TripletStore(Protocol):
+    """Greylisting's memory. Every method raises StoreError, within the budget of seconds the store was opened with.
+
+    Used from many threads at once. `now` None is the store's own clock: of several machines with one Redis, Redis's.
+    """
+
+    def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool, now: float | None = None) -> Sighting:
+        """Remember that a triplet was sighted, and say what was known; one atomic step (mailward.policy.greylist.sight).
+
+        `is_vouched`: SPF says that the client may send for the sender's domain, so that the sender counts as a
+        correspondent if somebody here has written to it.
+        """
+
+    def recalls(self, triplet: Triplet, windows: Windows, now: float | None = None) -> bool:
+        """Say whether a sighting would pass by what is remembered, and change nothing."""
+
+    def returns(self, now: float | None = None) -> tuple[ReturnCount, ...]:
+        """Return the buckets of the last day in which returns were expected, the oldest first."""
+
+    def orders(self, now: float | None = None) -> Orders:
+        """Return what the operator has ordered and is in force."""
+
+    def probe(self) -> None:
+        """Write something that nobody reads, as a sighting would."""
+
+    def tend(self, now: float | None = None) -> None:
+        """Do a small step of housekeeping, at most 10 ms; called several times a second by every worker."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class CorrespondentStore(Protocol):
+    """Whom somebody here has written to: recorded by what sees outgoing mail, read by TripletStore.sight()."""
+
+    def record(self, addresses: Iterable[str], lifetime: float, now: float | None = None) -> None:
+        """Remember addresses for `lifetime` seconds from now on, as mailward.policy.greylist_key makes them."""
+
+
+class GreylistRecords(TripletStore, CorrespondentStore, Protocol):
+    """All that `mailward greylist` needs: the same state, read and changed beside running daemons."""
+
+    def triplets(self) -> Iterator[TripletRecord]:
+        """Yield every triplet, expired ones too; what comes and goes meanwhile may be missed. Never locks others out."""
+
+    def origins(self) -> Iterator[OriginRecord]:
+        """Yield every origin, likewise."""
+
+    def correspondents(self) -> Iterator[tuple[str, float]]:
+        """Yield every correspondent and when it expires, likewise."""
+
+    def count_triplets(self) -> int:
+        """Return about how many triplets there are, quickly: for a progress bar."""
+
+    def put_triplets(self, records: Iterable[TripletRecord]) -> None:
+        """Write triplets as they are, over what is there; in steps that lock nobody out."""
+
+    def put_origins(self, records: Iterable[OriginRecord]) -> None:
+        """Write origins likewise."""
+
+    def forget_triplet(self, triplet: Triplet) -> bool:
+        """Forget one triplet; say whether it was there."""
+
+    def forget_origin(self, origin: str) -> bool:
+        """Forget what an origin has earned; its triplets stay."""
+
+    def set_entry(self, entry: Entry) -> None:
+        """Add an entry, in place of one for the same kind and subject."""
+
+    def remove_entry(self, entry: Entry) -> bool:
+        """Remove the entry for the same kind and subject; say whether it was there."""
+
+    def switch_off(self, until: float) -> None:
+        """Order that greylisting is off until then; 0.0: on."""
