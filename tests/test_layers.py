@@ -42,7 +42,6 @@ MAY_IMPORT = {
         "mailward.milter.program",
         "mailward.adapters.resolver",
         "mailward.adapters.dns_servers",
-        "mailward.adapters.stores",
     ),
     "milters.dkim_sign": ("mailward", "milters.dkim_sign"),
     "milters.auth_verify": ("mailward", "milters.auth_verify"),

@@ -82,6 +82,11 @@ class Resolver:
         """End the threads and free the descriptor; nobody may be asking any more."""
         self._nameservers.close()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether every nameserver is known to be away."""
+        return self._nameservers.is_away
+
     def for_message(self) -> MessageQueries:
         """Return what one message asks with."""
         return MessageQueries(self)

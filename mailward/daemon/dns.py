@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mailward.adapters.dns_servers import CACHE_HITS, FAILURES, HEDGED, OPEN, OPENED, QUERIES, REASONS, STALE
 from mailward.adapters.resolver import Resolver, nameserver_labels
-from mailward.daemon.log import Log
+from mailward.daemon.log import LogEvents
 from mailward.daemon.metrics import NAMED_AT_LOAD, Counter, Gauge, Spec
 from mailward.daemon.program import WorkerTools
 from mailward.model.dns import Failure
@@ -44,20 +44,9 @@ def make_resolver(dns: Dns, tools: WorkerTools) -> Resolver:
         control="" if dns.control == "." else normalize(dns.control),
         cache_entries=dns.cache,
         counts=tools.metrics,
-        on_event=_LogEvents(tools.log),
+        on_event=LogEvents(tools.log),
     )
 
 
 def _configured(dns: Dns) -> Sequence[tuple[str, int]]:
     return [nameserver(item) for item in dns.nameservers]
-
-
-class _LogEvents:
-    """Writes the resolver's events to the log."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-
-    def __call__(self, level: str, event: str, **fields: object) -> None:
-        write = {"info": self._log.info, "warning": self._log.warning, "error": self._log.error}[level]
-        write(event, **fields)

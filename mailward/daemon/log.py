@@ -190,3 +190,20 @@ def _has_room(milliseconds: int) -> bool:
     poll = select.poll()
     poll.register(STDERR, select.POLLOUT)
     return bool(poll.poll(milliseconds))
+
+
+class LogEvents:
+    """Writes to the log what the adapters tell of themselves."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def __call__(self, level: str, event: str, **fields: object) -> None:
+        """Write one event; `level` is one of the log's."""
+        write = {
+            "info": self._log.info,
+            "warning": self._log.warning,
+            "error": self._log.error,
+            "critical": self._log.critical,
+        }[level]
+        write(event, **fields)

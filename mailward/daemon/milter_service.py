@@ -6,11 +6,11 @@ sessions than a worker takes, an exception of our own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mailward.daemon.metrics import Counter, Gauge
 from mailward.daemon.program import WorkerTools
-from mailward.milter.program import TOO_LARGE, TOO_MANY, MessageFilter, MilterProgram, Wants
+from mailward.milter.program import TOO_LARGE, TOO_MANY, EnvelopeFilter, MessageFilter, MilterProgram, Wants
 from mailward.model.message import Transaction
 from mailward.model.verdict import Action, Reply, Verdict
 
@@ -31,18 +31,26 @@ _FAILURES = {
         Action.TEMPFAIL, TOO_MANY_SESSIONS, reply=Reply(451, "4.3.2", "Too many sessions; try again later")
     ),
 }
+_PASSES = {TOO_MANY: Verdict(Action.ACCEPT, TOO_MANY_SESSIONS)}
 
 
 def milter_program(
     name: str,
     wants: Wants,
-    start: Callable[[Transaction], MessageFilter],
+    start: Callable[[Transaction], MessageFilter | EnvelopeFilter],
     tools: WorkerTools,
     max_sessions: int,
     apology: str,
 ) -> MilterProgram:
-    """Return the milter `name`; `apology` is what a message is told that our own bug hit (451)."""
-    service = _MilterService(tools, Verdict(Action.TEMPFAIL, OWN_BUG, reply=Reply(451, "4.3.0", apology)))
+    """Return the milter `name`; `apology` is what a message is told that our own bug hit (451).
+
+    Without an apology whatever cannot be judged passes.
+    """
+    if apology:
+        bug = Verdict(Action.TEMPFAIL, OWN_BUG, reply=Reply(451, "4.3.0", apology))
+        service = _MilterService(tools, bug, _FAILURES)
+    else:
+        service = _MilterService(tools, Verdict(Action.ACCEPT, OWN_BUG), _PASSES)
     return MilterProgram(
         name=name,
         wants=wants,
@@ -57,13 +65,14 @@ def milter_program(
 class _MilterService:
     """Counts and logs for the milter edge."""
 
-    def __init__(self, tools: WorkerTools, bug: Verdict) -> None:
+    def __init__(self, tools: WorkerTools, bug: Verdict, failures: Mapping[str, Verdict]) -> None:
         self._tools = tools
         self._bug = bug
+        self._failures = failures
 
     def fail(self, transaction: Transaction, where: str) -> Verdict:
-        """Answer for a message that was never judged: nothing passes because we failed."""
-        verdict = _FAILURES.get(where, self._bug)
+        """Answer for a message that was never judged."""
+        verdict = self._failures.get(where, self._bug)
         self._tools.metrics.count("messages", verdict.reason)
         self._tools.log.error(
             "message",

@@ -124,7 +124,8 @@ class Pages(Collector):
         for family in self.collect():
             for sample in family.samples:
                 is_counter = family.type == "counter" and sample.name.endswith("_total")
-                if sample.value and (is_counter or "nameserver" in sample.labels):  # who is away is a gauge
+                is_away = "nameserver" in sample.labels or "breaker" in sample.labels  # gauges that say what is away
+                if sample.value and (is_counter or is_away):
                     labels = " ".join(html.escape(value) for value in sample.labels.values())
                     name = html.escape(sample.name.removeprefix(self._program.metric_prefix + "_"))
                     yield f"<tr><td>{name} {labels}<td>{sample.value:.0f}"

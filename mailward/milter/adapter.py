@@ -19,11 +19,11 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import milter
 
-from mailward.milter.program import TOO_LARGE, TOO_MANY, MessageFilter, MilterProgram, Wants
+from mailward.milter.program import TOO_LARGE, TOO_MANY, EnvelopeFilter, MessageFilter, MilterProgram, Wants
 from mailward.milter.takeover import Takeover
 from mailward.model.message import Envelope, HeaderField, Transaction
 from mailward.model.verdict import Action, Edit, InsertField, Verdict
@@ -51,7 +51,7 @@ class _Session:
     number: str
     envelope: Envelope = field(default_factory=Envelope)
     transaction: Transaction | None = None
-    filter: MessageFilter | None = None
+    filter: MessageFilter | EnvelopeFilter | None = None  # which of them, the program's Wants say
     header: list[HeaderField] = field(default_factory=list)
     header_octets: int = 0
     messages: int = 0
@@ -112,14 +112,16 @@ class MilterServing:
         milter.set_connect_callback(self._guard("connect", self._connect))
         milter.set_helo_callback(self._guard("helo", self._helo) if wants.helo else None)
         milter.set_envfrom_callback(self._guard("mail", self._mail))
-        milter.set_envrcpt_callback(self._guard("rcpt", self._recipient) if wants.recipients else None)
-        milter.set_header_callback(self._header)
-        milter.set_eoh_callback(self._guard("end-of-header", self._end_of_header))
-        milter.set_body_callback(self._guard("body", self._body))
+        recipient = self._recipient if wants.content else self._judge_recipient
+        milter.set_envrcpt_callback(self._guard("rcpt", recipient) if wants.recipients else None)
+        milter.set_header_callback(self._header if wants.content else None)
+        milter.set_eoh_callback(self._guard("end-of-header", self._end_of_header) if wants.content else None)
+        milter.set_body_callback(self._guard("body", self._body) if wants.content else None)
         milter.set_eom_callback(self._guard("end-of-message", self._end_of_message))
         milter.set_abort_callback(self._guard("abort", self._abort))
         milter.set_close_callback(self._guard("close", self._close))
-        milter.register(self._program.name, negotiate=self._negotiate)
+        data = None if wants.content else self._guard("data", self._data)
+        milter.register(self._program.name, negotiate=self._negotiate, data=data)
         milter.settimeout(SESSION_SECONDS)
         # pymilter does not wrap this one; the symbol is found among the libraries its module is linked with.
         ctypes.CDLL(milter.__file__).smfi_setmaxdatasize(ctypes.c_size_t(MAX_PACKET))
@@ -149,7 +151,7 @@ class MilterServing:
 
     def _guard(self, stage: str, act: Callable[..., int]) -> Callable[..., int]:
         """Wrap a callback so that nothing it raises gets out: the message is marked, the failure verdict follows."""
-        may_reply = stage in ("rcpt", "end-of-header", "end-of-message")
+        may_reply = stage in ("rcpt", "data", "end-of-header", "end-of-message")
 
         def guarded(context: Any, *arguments: Any) -> int:
             session = context.getpriv()
@@ -217,6 +219,29 @@ class MilterServing:
         session.transaction.envelope.rcpt_to.append(_bare(address))
         return int(milter.CONTINUE)
 
+    def _judge_recipient(self, context: Any, session: _Session, address: bytes, *_parameters: bytes) -> int:
+        """Have a recipient judged by a program that never sees the content."""
+        if session.transaction is None:  # the message has its verdict: what could not be judged passed or was put off
+            return int(milter.CONTINUE)
+        if session.is_refused:
+            session.has_failed = TOO_MANY
+        if session.has_failed:
+            return self._fail(context, session)
+        recipient = _bare(address)
+        session.transaction.envelope.rcpt_to.append(recipient)
+        verdict = cast(EnvelopeFilter, session.filter).recipient(recipient)
+        return int(milter.CONTINUE) if verdict is None else _reply(context, verdict)
+
+    def _data(self, context: Any, session: _Session) -> int:
+        if session.transaction is None:
+            return int(milter.CONTINUE)
+        if session.has_failed:
+            return self._fail(context, session)
+        session.transaction.queue_id = _macro(context, "i") or ""
+        session.is_header_complete = True  # there is none to wait for
+        verdict = cast(EnvelopeFilter, session.filter).data()
+        return int(milter.CONTINUE) if verdict is None else self._conclude(context, session, verdict)
+
     def _header(self, context: Any, name: str, value: bytes) -> int:
         """Gather a field. Guarded in place: it runs a dozen times a message, and a wrapper would double its cost."""
         session: _Session = context.getpriv()
@@ -243,12 +268,12 @@ class MilterServing:
             return self._fail(context, session)
         session.transaction.queue_id = _macro(context, "i") or ""
         session.is_header_complete = True
-        verdict = session.filter.end_of_header()
+        verdict = cast(MessageFilter, session.filter).end_of_header()
         return int(milter.CONTINUE) if verdict is None else self._conclude(context, session, verdict)
 
     def _body(self, _context: Any, session: _Session, chunk: bytes) -> int:
         if session.filter is not None and not session.has_failed:
-            session.filter.body(chunk)
+            cast(MessageFilter, session.filter).body(chunk)
         return session.go_on
 
     def _end_of_message(self, context: Any, session: _Session) -> int:
@@ -287,7 +312,8 @@ def _open_at(address: str) -> None:
 
 def _protocol(wants: Wants) -> tuple[int, list[tuple[int, str]]]:
     """Return the protocol flags and the macro lists (stage, names) for what a program wants."""
-    steps = milter.P_NOUNKNOWN | milter.P_NODATA | milter.P_HDR_LEADSPC
+    steps = milter.P_NOUNKNOWN | milter.P_HDR_LEADSPC
+    steps |= milter.P_NODATA if wants.content else milter.P_NOHDRS | milter.P_NOEOH | milter.P_NOBODY
     steps |= 0 if wants.helo else milter.P_NOHELO
     steps |= 0 if wants.recipients else milter.P_NORCPT
     lists = [(milter.M_CONNECT, wants.connect_macros), (milter.M_ENVFROM, ("i", *wants.mail_macros))]

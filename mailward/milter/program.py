@@ -26,12 +26,29 @@ class MessageFilter(Protocol):
         """Decide; the verdict may hold edits."""
 
 
+class EnvelopeFilter(Protocol):
+    """The way of one message through a program that judges recipients and never sees the content; made anew for each."""
+
+    def recipient(self, address: bytes) -> Verdict | None:
+        """Decide on one recipient, given without its brackets; None where it passes. The others are not concerned."""
+
+    def data(self) -> Verdict | None:
+        """Decide on the message, whose recipients are all known; None where fields are to be added at its end."""
+
+    def end_of_message(self) -> Verdict:
+        """Decide; the verdict may hold edits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What a program needs of the protocol; everything else is negotiated away."""
+    """What a program needs of the protocol; everything else is negotiated away.
+
+    `content`: `start` makes a MessageFilter, which sees header and body; without it an EnvelopeFilter, which sees neither.
+    """
 
     helo: bool = False
     recipients: bool = False
+    content: bool = True
     connect_macros: tuple[str, ...] = ()
     mail_macros: tuple[str, ...] = ()
 
@@ -42,7 +59,7 @@ class MilterProgram:
 
     name: str
     wants: Wants
-    start: Callable[[Transaction], MessageFilter]
+    start: Callable[[Transaction], MessageFilter | EnvelopeFilter]
     failure: Callable[[Transaction, str], Verdict]  # the transaction; TOO_LARGE, TOO_MANY, or the callback that raised
     on_exception: Callable[[Transaction | None, str], None]  # called inside the except clause: has sys.exception()
     on_session: Callable[[int], None]  # +1 when one opens, -1 when it closes

@@ -84,6 +84,26 @@ class MilterSession:
         """Say HELO; return the reply's letter."""
         return self._step(b"H", name + b"\0", NO_HELO, NR_HELO)
 
+    def mail(self, mail_from: bytes = b"sender@example.com", *, login: bytes = b"") -> str:
+        """Say MAIL FROM; return the reply's letter."""
+        self._macros(b"M", {"{auth_type}": "PLAIN", "{auth_authen}": login} if login else {})
+        return self._step(b"M", b"<" + mail_from + b">\0", NO_MAIL, NR_MAIL)
+
+    def recipient(self, address: bytes) -> Outcome:
+        """Say RCPT TO."""
+        return self._answer(b"R", b"<" + address + b">\0", NO_RCPT, NR_RCPT)
+
+    def data(self, queue_id: str = "4QTEST") -> Outcome:
+        """Say DATA."""
+        self._macros(b"T", {"i": queue_id})
+        return self._answer(b"T", b"", NO_DATA, NR_DATA)
+
+    def end_of_message(self, queue_id: str = "4QTEST") -> Outcome:
+        """Come to the end of a message whose content the milter does not want."""
+        assert self.steps & NO_HEADER and self.steps & NO_END_OF_HEADER and self.steps & NO_BODY
+        self._macros(b"E", {"i": queue_id})
+        return self._answer(b"E", b"", 0, 0)
+
     def message(
         self,
         fields: Iterable[tuple[bytes, bytes]],
