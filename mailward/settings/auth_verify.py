@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
@@ -12,10 +10,9 @@ from mailward.auth.dkim_verify import DkimLimits
 from mailward.auth.evaluate import Limits
 from mailward.auth.spf import SpfLimits
 from mailward.inbound.judge import Judge
-from mailward.model.domain import InvalidDomain, normalize
 from mailward.model.results import Disposition
 from mailward.policy.enforcement import EnforcementRules
-from mailward.settings.common import Dns, Service, at_least, at_most, one_of, own_name
+from mailward.settings.common import Service, Shared, at_least, at_most, one_of
 from mailward.settings.values import DomainName, Duration, NetworkList, Port, SocketAddress
 
 
@@ -68,25 +65,11 @@ class AuthVerify(Service):
         )
 
 
-def _own_authserv_id() -> DomainName:
-    """Return this host's name; "localhost" where it has one that cannot stand in a header field."""
-    try:
-        return DomainName(normalize(own_name()))
-    except InvalidDomain:
-        return DomainName("localhost")
+@attrs.frozen(kw_only=True)
+class Settings(Shared):
+    """The configuration as the verifier sees it."""
 
-
-@attrs.frozen
-class Settings:
-    """The configuration as the verifier sees it; the other daemons' tables are theirs to judge."""
-
-    authserv_id: DomainName = attrs.field(factory=_own_authserv_id)
-    state: str = "sqlite:/var/lib/mailward"
-    dns: Dns = Dns()
-    dkim_sign: Mapping[str, Any] = attrs.field(factory=dict, metadata={"key": "dkim-sign"})
     auth_verify: AuthVerify = attrs.field(default=AuthVerify(), metadata={"key": "auth-verify"})
-    greylist: Mapping[str, Any] = attrs.field(factory=dict)
-    policyd: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 def read_judge(settings: Settings) -> Judge:

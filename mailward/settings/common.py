@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from mailward.model.domain import InvalidDomain, normalize
-from mailward.settings.values import Duration, FileMode, Port, SocketAddress, nameserver
+from mailward.model.state import SqliteState
+from mailward.settings.state import StateAddress
+from mailward.settings.values import DomainName, Duration, FileMode, Port, SocketAddress, nameserver
 
 MAX_WORKERS = 64
 MAX_QUERIES = 1000
@@ -107,6 +110,23 @@ class Service:
     log_level: str = attrs.field(default="info", validator=one_of("debug", "info", "warning", "error", "critical"))
 
 
-def own_name() -> str:
-    """Return the host's name, the default of `authserv_id`."""
-    return socket.gethostname()
+def own_name() -> DomainName:
+    """Return the host's name, the default of `authserv_id`; "localhost" where it has one that cannot stand in a header field."""
+    try:
+        return DomainName(normalize(socket.gethostname()))
+    except InvalidDomain:
+        return DomainName("localhost")
+
+
+@attrs.frozen(kw_only=True)
+class Shared:
+    """The configuration as every program sees it; each replaces its own table by what it may hold, and leaves the others'."""
+
+    authserv_id: DomainName = attrs.field(factory=own_name)
+    state: StateAddress = StateAddress(SqliteState(Path("/var/lib/mailward")))
+    durability: str = attrs.field(default="process", validator=one_of("process", "power"))
+    dns: Dns = Dns()
+    dkim_sign: Any = attrs.field(factory=dict, metadata={"key": "dkim-sign"})
+    auth_verify: Any = attrs.field(factory=dict, metadata={"key": "auth-verify"})
+    greylist: Any = attrs.field(factory=dict)
+    policyd: Any = attrs.field(factory=dict)

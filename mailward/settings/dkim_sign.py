@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from mailward.auth.dkim import Canonicalizations
 from mailward.auth.dkim_sign import NEVER_SIGNED, SigningRules
 from mailward.model.domain import InvalidDomain
 from mailward.policy.signing_table import normalize_pattern
-from mailward.settings.common import Dns, Service, at_least, at_most, one_of, own_name
+from mailward.settings.common import Service, Shared, at_least, at_most, one_of
 from mailward.settings.values import DomainName, Duration, NetworkList, Port, SocketAddress
 
 _FORMS = tuple(f"{header.value}/{body.value}" for header in Canonicalization for body in Canonicalization)
@@ -110,14 +109,8 @@ class DkimSign(Service):
         )
 
 
-@attrs.frozen
-class Settings:
-    """The configuration as the signer sees it; the other daemons' tables are theirs to judge."""
+@attrs.frozen(kw_only=True)
+class Settings(Shared):
+    """The configuration as the signer sees it."""
 
-    authserv_id: str = attrs.field(factory=own_name)
-    state: str = "sqlite:/var/lib/mailward"
-    dns: Dns = Dns()
     dkim_sign: DkimSign = attrs.field(default=DkimSign(), metadata={"key": "dkim-sign"})
-    auth_verify: Mapping[str, Any] = attrs.field(factory=dict, metadata={"key": "auth-verify"})
-    greylist: Mapping[str, Any] = attrs.field(factory=dict)
-    policyd: Mapping[str, Any] = attrs.field(factory=dict)

@@ -18,6 +18,7 @@ import attrs
 import cattrs
 
 from mailward.model.errors import ConfigError, Mistake
+from mailward.settings.state import HiddenValueError
 from mailward.settings.values import READERS
 
 DEFAULT_PATH = Path("/etc/mailward/mailward.toml")
@@ -154,7 +155,7 @@ class Structurer:
     def _value(self, expected: Any, value: object, key: str) -> object:
         if isinstance(expected, types.UnionType):
             expected = next(option for option in typing.get_args(expected) if option is not type(None))
-        if typing.get_origin(expected) is Mapping:
+        if expected is Any:  # another program's table
             if not isinstance(value, dict):
                 self._mistake(key, f"expected a table, found {_shown(value)}")
             return value
@@ -169,6 +170,9 @@ class Structurer:
             return tuple(element for element in found if element is not None)
         try:
             return self._converter.structure(value, expected)
+        except HiddenValueError as error:
+            self._mistake(key, str(error))
+            return None
         except ValueError as error:
             self._mistake(key, f"{error}, found {_shown(value)}")
             return None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mailward.model.domain import InvalidDomain, normalize
+from mailward.settings.state import StateAddress, read_state
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|w)")
 _BRACKETED_PORT = re.compile(r"\[([^\[\]]*)\](?::([0-9]{1,5}))?")
@@ -163,4 +164,5 @@ READERS: Mapping[type, Callable[[object], object]] = {
     DomainName: _domain_name,
     FileMode: _file_mode,
     Path: lambda value: Path(_text(value)),
+    StateAddress: read_state,
 }

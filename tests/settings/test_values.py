@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ class Part:
 @attrs.frozen
 class Whole:
     part: Part = attrs.field(default=Part(), metadata={"key": "the-part"})
-    other: Mapping[str, Any] = attrs.field(factory=dict)
+    other: Any = attrs.field(factory=dict)
 
 
 @pytest.fixture

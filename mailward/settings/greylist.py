@@ -1,0 +1,127 @@
+"""`[greylist]`: who is delayed for how long, and who never is."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from mailward.inbound.greylisting import Rules
+from mailward.model.errors import ConfigError
+from mailward.model.greylist import EntryKind, Windows
+from mailward.policy.dns_lists import Kind, parse_dns_list
+from mailward.policy.exemptions import Exemptions, compile_exemptions, normalize_subject
+from mailward.settings.client_lists import read_client_list, shipped_non_retriers
+from mailward.settings.common import Dns, Service, Shared, Validator, at_least, at_most, one_of
+from mailward.settings.values import Duration, NetworkList, Port, SocketAddress
+
+DAY = 86400.0
+
+
+def _check_dnsbl(_instance: object, _attribute: object, values: tuple[str, ...]) -> None:
+    for value in values:
+        parse_dns_list(value, Kind.BLOCK)
+
+
+def _check_dnswl(_instance: object, _attribute: object, values: tuple[str, ...]) -> None:
+    for value in values:
+        parse_dns_list(value, Kind.WELCOME)
+
+
+def _check_subjects(kind: EntryKind) -> Validator:
+    def check(_instance: object, _attribute: attrs.Attribute[Any], values: tuple[str, ...]) -> None:
+        for value in values:
+            normalize_subject(kind, value)
+
+    return check
+
+
+def _check_retry_window(instance: Greylist, _attribute: object, value: float) -> None:
+    if value < 2 * instance.delay:
+        raise ValueError("expected at least twice the delay: a retry has to come between the two")
+
+
+@attrs.frozen(kw_only=True)
+class Greylist(Service):
+    """`[greylist]`; what the words mean, mailward.model.greylist and mailward.policy.exemptions say."""
+
+    socket: SocketAddress = SocketAddress("/var/spool/postfix/mailward/greylist.sock", "", 0)
+    metrics: Port | None = Port("127.0.0.1", 9463)
+    delay: Duration = attrs.field(default=Duration(60.0), validator=[at_least(1, "1s"), at_most(DAY, "1d")])
+    retry_window: Duration = attrs.field(
+        default=Duration(2 * DAY), validator=[at_most(14 * DAY, "2w"), _check_retry_window]
+    )
+    remember: Duration = attrs.field(
+        default=Duration(36 * DAY), validator=[at_least(3600, "1h"), at_most(730 * DAY, "730d")]
+    )
+    auto_whitelist: int = attrs.field(default=5, validator=[at_least(0, "0"), at_most(1000, "1000")])
+    auto_whitelist_interval: Duration = attrs.field(default=Duration(3600.0), validator=at_most(30 * DAY, "30d"))
+    ipv4_prefix: int = attrs.field(default=24, validator=[at_least(8, "8"), at_most(32, "32")])
+    ipv6_prefix: int = attrs.field(default=64, validator=[at_least(16, "16"), at_most(128, "128")])
+    mode: str = attrs.field(default="all", validator=one_of("all", "suspicious"))
+    dnsbl: tuple[str, ...] = attrs.field(default=(), validator=_check_dnsbl)
+    dnswl: tuple[str, ...] = attrs.field(default=(), validator=_check_dnswl)
+    networks: NetworkList = NetworkList((ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")))
+    names: tuple[str, ...] = attrs.field(default=(), validator=_check_subjects(EntryKind.NAME))
+    senders: tuple[str, ...] = attrs.field(default=(), validator=_check_subjects(EntryKind.SENDER))
+    recipients: tuple[str, ...] = attrs.field(default=(), validator=_check_subjects(EntryKind.RECIPIENT))
+    non_retriers: bool = True
+    non_retriers_files: tuple[Path, ...] = ()
+    field: bool = False
+    shadow: bool = False
+    store_timeout: Duration = attrs.field(default=Duration(0.5), validator=[at_least(0.01, "10ms"), at_most(10, "10s")])
+    deadline: Duration = attrs.field(default=Duration(5.0), validator=[at_least(0.05, "50ms"), at_most(25, "25s")])
+
+    def windows(self) -> Windows:
+        """Return how long things take and last."""
+        return Windows(
+            float(self.delay),
+            float(self.retry_window),
+            float(self.remember),
+            self.auto_whitelist,
+            float(self.auto_whitelist_interval),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Settings(Shared):
+    """The configuration as the greylister sees it."""
+
+    greylist: Greylist = Greylist()
+
+    def rules(self) -> Rules:
+        """Return what greylisting does."""
+        own = self.greylist
+        return Rules(
+            own.windows(),
+            own.ipv4_prefix,
+            own.ipv6_prefix,
+            own.mode == "suspicious",
+            tuple(parse_dns_list(text, Kind.BLOCK) for text in own.dnsbl),
+            tuple(parse_dns_list(text, Kind.WELCOME) for text in own.dnswl),
+            frozenset((self.authserv_id,)),
+        )
+
+    def dns_at_rcpt(self) -> Dns:
+        """Return `[dns]` with greylisting's own deadline: Postfix waits 30 s for an answer at RCPT, not 300."""
+        return attrs.evolve(self.dns, deadline=min(self.dns.deadline, self.greylist.deadline))
+
+
+def read_exemptions(own: Greylist) -> Exemptions:
+    """Return who passes at once, with the lists read from their files. Raises ConfigError with every mistake in them."""
+    lists = [read_client_list(path) for path in own.non_retriers_files]
+    mistakes = [mistake for client_list in lists for mistake in client_list.mistakes]
+    if mistakes:
+        raise ConfigError(mistakes)
+    if own.non_retriers:
+        lists.append(shipped_non_retriers())
+    return compile_exemptions(
+        own.networks,
+        own.names,
+        own.senders,
+        own.recipients,
+        [network for client_list in lists for network in client_list.networks],
+        [name for client_list in lists for name in client_list.names],
+    )

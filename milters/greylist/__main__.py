@@ -1,0 +1,143 @@
+"""mailward-greylist - ask strangers to come again, and never be the outage
+
+SYNOPSIS
+    mailward-greylist [--config FILE] [--check] [--version]
+
+DESCRIPTION
+    Greylists incoming mail (RFC 6647), as a milter of Postfix: the first time a triplet of client network, sender and
+    recipient is seen, that recipient is deferred (450 4.7.1, with the seconds left). Mail servers try again; most of what
+    sends spam from stolen machines does not. Where SPF passes, the sender's domain stands for the client's network,
+    so that a pool of servers does not start over with each of its addresses.
+
+    A client network (or SPF domain) whose mail has come back five times, no two of them counted within an hour, is delayed no
+    more. Nor are: clients that logged in; listed networks, names, senders and recipients; clients known not to retry (a
+    shipped list); senders that somebody here has written to, where SPF vouches for them.
+
+    Greylisting stands aside, and everything passes, while the store is away or slow, while the DNS as a whole is away, while
+    clients known to retry no longer come back, and while an operator has switched it off (`mailward greylist off 2h`). Each
+    is found out and ends by itself; it is logged once by each worker, counted, and shown.
+
+    The null sender is deferred at DATA instead of RCPT: those who call back to see whether an address exists get an answer.
+
+CONFIGURATION
+    `state` and `durability`, where and how safely is remembered, and the table [greylist] of mailward.toml(5):
+
+    socket, socket_mode, socket_group
+        Where Postfix connects: "unix:/path" or "inet:ADDRESS:PORT". systemd's socket, if it hands one over, wins.
+    metrics
+        Address of the HTTP server with /metrics, /healthz, /readyz and a status page.
+    delay, retry_window, remember
+        A retry passes from `delay` (1m) on until `retry_window` (2d) is over; later ones start over. What passed is remembered
+        for `remember` (36d) since it was seen last.
+    auto_whitelist, auto_whitelist_interval
+        How many passes of a client network or SPF domain it takes (5; 0 for never), no two counted within the interval (1h).
+    ipv4_prefix, ipv6_prefix
+        What a client's network is (24, 64).
+    mode
+        "all" (default), or "suspicious": greylist only clients without a name or with a generic one, with a HELO that fits
+        nothing, or on a list of `dnsbl`.
+    dnsbl, dnswl
+        DNS lists: "zen.spamhaus.org", or with the answers that count: "list.dnswl.org=127.0.[0..255].[1..3]".
+        Clients on a list of `dnswl` pass at once.
+    networks, names, senders, recipients
+        Who passes at once: clients by network, or by confirmed name (and what is below it); senders by address or domain (which
+        anybody can forge); recipients who do not want greylisting, by address or domain.
+    non_retriers, non_retriers_files
+        The shipped list of clients known not to retry (true), and lists of your own in the same form.
+    field
+        true: X-Greylist says how long a message was delayed.
+    shadow
+        true: defer nobody; tell in log and counters who would have been.
+    store_timeout
+        How long the store may take (500ms); two slower answers in a row, and it is left alone until it is back.
+    deadline
+        How long the DNS may take for one message (5s).
+    workers, worker_timeout, drain_timeout, reload_timeout, max_sessions, log_level
+        How the service runs. Sessions are counted for each worker.
+
+    The table [dns]: nameservers, timeout (of one query), queries (of one message), control, cache.
+
+SIGNALS
+    HUP     Read the configuration again. Sessions finish with the old one, for at most `reload_timeout`. If anything is
+            wrong the old configuration stays, and the log says what is wrong. socket and metrics stay as they are until a
+            restart.
+    TERM    Accept no more, finish the sessions there are within `drain_timeout`, end.
+
+DIAGNOSTICS
+    One line a recipient at level info: session, client, verdict, reason, seconds left or waited, origin, SPF result, HELO,
+    MAIL FROM, RCPT TO, DNS queries, milliseconds. The queue id is there only where Postfix has given one, which is after
+    the first accepted recipient. Exit status 78: the configuration is wrong; each mistake has a line on stderr.
+
+BUGS
+    A message that a bug of ours keeps from being judged passes. While greylisting stands aside nothing is remembered: whoever
+    comes first afterwards is new.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mailward.adapters.guarded_greylist import GuardedGreylist
+from mailward.adapters.stores import open_greylist
+from mailward.daemon import cli
+from mailward.daemon.dns import DNS_METRICS, dns_label_values, make_resolver
+from mailward.daemon.log import LogEvents
+from mailward.daemon.milter_service import milter_program
+from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
+from mailward.milter.adapter import MilterServing
+from mailward.milter.program import Wants
+from mailward.model.state import Durability
+from mailward.policy.exemptions import Exemptions
+from mailward.settings.greylist import Settings, read_exemptions
+from mailward.settings.load import read_sections, structure
+from milters.greylist.filter import METRICS, Greylister, GreylistMessage
+from milters.greylist.watch import Watch
+
+
+def load(path: Path) -> Loaded:
+    """Read and check everything a worker needs. Raises ConfigError with every mistake."""
+    settings = structure(read_sections(path), Settings)
+    exemptions = read_exemptions(settings.greylist)
+    return Loaded(
+        settings.greylist,
+        lambda tools: make_serving(settings, exemptions, tools),
+        label_values=dns_label_values(settings.dns),
+    )
+
+
+def make_serving(settings: Settings, exemptions: Exemptions, tools: WorkerTools) -> Serving:
+    """Wire one worker: resolver, store, watch, milter."""
+    own = settings.greylist
+    resolver = make_resolver(settings.dns_at_rcpt(), tools)
+    store = open_greylist(settings.state.state, Durability(settings.durability), own.store_timeout)
+    guarded = GuardedGreylist(store, own.store_timeout, tools.metrics, LogEvents(tools.log))
+    watch = Watch(exemptions, own.windows(), store, guarded, resolver, tools.metrics, tools.log)
+    greylister = Greylister(
+        settings.rules(),
+        watch,
+        guarded,
+        resolver,
+        tools.metrics,
+        tools.log,
+        settings.authserv_id,
+        is_shadow=own.shadow,
+        writes_field=own.field,
+    )
+    resolver.start()
+    watch.start()
+    program = milter_program(
+        "mailward-greylist",
+        Wants(helo=True, recipients=True, content=False, mail_macros=("{auth_type}", "{auth_authen}")),
+        lambda transaction: GreylistMessage(greylister, transaction),
+        tools,
+        own.max_sessions,
+        apology="",
+    )
+    return MilterServing(program)
+
+
+PROGRAM = Program("greylist", __doc__ or "", (*METRICS, *DNS_METRICS), load)
+main = cli.command(PROGRAM)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""How things stand with greylisting in this worker: what the operator orders, and what is away.
+
+A thread of the worker asks; whoever judges a message reads the last answer and never waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from mailward.adapters.guarded_greylist import GuardedGreylist
+from mailward.adapters.resolver import Resolver
+from mailward.daemon.log import Log
+from mailward.daemon.metrics import Row
+from mailward.inbound.greylisting import Aside, Conditions
+from mailward.model.greylist import Orders, Windows
+from mailward.model.ports import TripletStore
+from mailward.policy.breaker import BreakerState
+from mailward.policy.exemptions import Exemptions
+from mailward.policy.returns import ReturnBreaker, rules_for
+from mailward.policy.spike import SpikeRules, SpikeWatch
+
+STEP_SECONDS = 0.25
+ORDERS_SECONDS = 2.0  # how long an order of the operator's may take to be known
+RETURNS_SECONDS = 10.0
+COUNT_SECONDS = 60.0  # how often strangers are counted
+
+
+@dataclass(slots=True)
+class _Due:
+    """When something is to be done the next time, in monotonic seconds."""
+
+    every: float
+    at: float = 0.0
+
+    def take(self, now: float) -> bool:
+        """Say whether it is time, and set the next time."""
+        if now < self.at:
+            return False
+        self.at = now + self.every
+        return True
+
+
+class Watch:
+    """Keeps the Conditions up to date."""
+
+    def __init__(
+        self,
+        exemptions: Exemptions,
+        windows: Windows,
+        store: TripletStore,
+        guarded: GuardedGreylist,
+        resolver: Resolver,
+        metrics: Row,
+        log: Log,
+    ) -> None:
+        self._configured = exemptions
+        self._store = store
+        self._guarded = guarded
+        self._resolver = resolver
+        self._metrics = metrics
+        self._log = log
+        self._orders = Orders()
+        self._returns = ReturnBreaker(rules_for(windows))
+        self._spike = SpikeWatch()
+        self._strangers = 0
+        self._refusing: set[str] = set()
+        self._shown: frozenset[Aside] = frozenset()
+        self._lately: deque[int] = deque(maxlen=int(SpikeRules().interval // COUNT_SECONDS))
+        self._conditions: dict[Aside | None, Conditions] = {}
+        self._dues = {
+            self._read_orders: _Due(ORDERS_SECONDS),
+            self._read_returns: _Due(RETURNS_SECONDS),
+            self._look_for_spike: _Due(COUNT_SECONDS),
+        }
+        self._make_conditions(exemptions)
+
+    def start(self) -> None:
+        """Begin to watch; called in a worker, after the fork."""
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    def conditions(self) -> Conditions:
+        """Return how things stand."""
+        return self._conditions[self._aside()]
+
+    def count_stranger(self) -> None:
+        """Take note that somebody who has never been seen before was deferred."""
+        self._strangers += 1  # threads may lose one now and then: it is compared with hundreds
+
+    def tell_refused(self, zone: str) -> None:
+        """Say once that a DNS list does not answer us; the configuration bounds how many there are."""
+        if zone not in self._refusing:
+            self._refusing.add(zone)
+            self._log.warning(
+                "dns-list-refused", list=zone, advice="a resolver of your own, or the list's terms of use"
+            )
+
+    def _aside(self) -> Aside | None:
+        if self._orders.off_until and self._orders.off_until > time.time():
+            return Aside.SWITCHED_OFF
+        if self._guarded.is_open:
+            return Aside.STORE
+        if self._resolver.is_away:
+            return Aside.DNS
+        return Aside.RETURNS if self._returns.state is BreakerState.OPEN else None
+
+    def _run(self) -> None:
+        """Ask and look, several times a second. A thread's whole life."""
+        while True:
+            try:
+                self.step(time.monotonic())
+            except Exception:  # noqa: BLE001 - without this thread what is away would stay away for ever
+                self._log.exception("watch-failed")
+                time.sleep(1.0)
+            time.sleep(STEP_SECONDS)
+
+    def step(self, now: float) -> None:
+        """Do what is due."""
+        self._guarded.look_after()
+        for act, due in self._dues.items():
+            if due.take(now):
+                act()
+        self._show()
+
+    def _read_orders(self) -> None:
+        orders = self._guarded.attempt(self._store.orders)
+        if orders is None or orders == self._orders:
+            return
+        if orders.off_until != self._orders.off_until:
+            self._log.warning("switched", until=orders.off_until or "on")
+        self._orders = orders
+        self._make_conditions(self._configured.with_entries(orders.entries))
+
+    def _read_returns(self) -> None:
+        counts = self._guarded.attempt(self._store.returns)
+        if counts is None:
+            return
+        old, self._returns = self._returns, self._returns.step(counts, time.time())
+        if old != self._returns:  # which triplets are tried may have changed, too
+            self._make_conditions(self._configured.with_entries(self._orders.entries))
+        if old.state is self._returns.state:
+            return
+        level = self._log.error if self._returns.state is BreakerState.OPEN else self._log.info
+        found = self._returns
+        level("returns", state=found.state.value, was=old.state.value, expected=found.expected, returned=found.returned)
+
+    def _make_conditions(self, exemptions: Exemptions) -> None:
+        """Make the conditions of every case beforehand: a message picks one of them."""
+        is_trying = self._returns.state is BreakerState.HALF_OPEN
+        conditions: dict[Aside | None, Conditions] = {aside: Conditions(exemptions, aside) for aside in Aside}
+        conditions[None] = Conditions(exemptions, None, self._returns.is_tried) if is_trying else Conditions(exemptions)
+        self._conditions = conditions
+
+    def _look_for_spike(self) -> None:
+        counted, self._strangers = self._strangers, 0
+        self._lately.append(counted)
+        was_spike = self._spike.is_spike
+        self._spike, has_begun = self._spike.step(sum(self._lately), time.monotonic())
+        if has_begun:
+            self._log.warning("deferral-spike", deferred=sum(self._lately), seconds=self._spike.rules.interval)
+        if self._spike.is_spike is not was_spike:
+            self._metrics.count("deferral_spike", amount=-1 if was_spike else 1)
+
+    def _show(self) -> None:
+        """Show in the gauges what stands aside."""
+        shown = frozenset(self._everything_aside())
+        for aside in shown ^ self._shown:
+            self._metrics.count("breakers_open", aside.value, 1 if aside in shown else -1)
+        self._shown = shown
+
+    def _everything_aside(self) -> list[Aside]:
+        found = []
+        if self._orders.off_until > time.time():
+            found.append(Aside.SWITCHED_OFF)
+        if self._guarded.is_open:
+            found.append(Aside.STORE)
+        if self._resolver.is_away:
+            found.append(Aside.DNS)
+        if self._returns.state is not BreakerState.CLOSED:
+            found.append(Aside.RETURNS)
+        return found

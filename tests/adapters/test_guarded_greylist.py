@@ -1,0 +1,161 @@
+"""The breaker before greylisting's store: what is away costs nobody anything, and comes back by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from mailward.adapters.guarded_greylist import FAILURES, OPENED, GuardedGreylist
+from mailward.adapters.memory_greylist import MemoryGreylist
+from mailward.model.errors import StoreError, StoreFailure
+from mailward.model.greylist import Memory, Sighting, Triplet, Windows
+from mailward.model.ports import TripletStore
+from tests.support.processes import wait_until
+
+TRIPLET = Triplet("192.0.2.0/24", "a@example.com", "b@example.net")
+WINDOWS = Windows()
+BUDGET = 0.2
+
+
+class OddStore:
+    """A store that fails, or takes its time, as it is told; `asked` counts what reached it."""
+
+    def __init__(self) -> None:
+        self._store = MemoryGreylist()
+        self.failure: StoreFailure | None = None
+        self.seconds = 0.0
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._store, name)
+
+        def called(*arguments: Any, **named: Any) -> Any:
+            self.asked += 1
+            time.sleep(self.seconds)
+            if self.failure is not None:
+                raise StoreError(self.failure, "as told")
+            return method(*arguments, **named)
+
+        return called
+
+
+class Told:
+    """Keeps counts and events."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, str], float] = {}
+        self.events: list[tuple[str, str]] = []
+
+    def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
+        self.counts[name, value] = self.counts.get((name, value), 0) + amount
+
+    def __call__(self, level: str, event: str, **_fields: object) -> None:
+        self.events.append((level, event))
+
+
+@pytest.fixture
+def store() -> OddStore:
+    return OddStore()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def guarded(store: OddStore, told: Told) -> GuardedGreylist:
+    return GuardedGreylist(cast(TripletStore, store), BUDGET, told, told)
+
+
+def sight(guarded: GuardedGreylist) -> Sighting | None:
+    return guarded.sight(TRIPLET, WINDOWS, is_vouched=False)
+
+
+def test_what_the_store_says_is_passed_on(guarded: GuardedGreylist) -> None:
+    sighting = sight(guarded)
+    assert sighting is not None
+    assert sighting.memory is Memory.NEW
+    assert guarded.recalls(TRIPLET, WINDOWS) is False
+
+
+@pytest.mark.parametrize("failure", StoreFailure, ids=lambda failure: failure.value)
+def test_two_failures_in_a_row_open_it_and_then_nobody_asks(
+    guarded: GuardedGreylist, store: OddStore, told: Told, failure: StoreFailure
+) -> None:
+    store.failure = failure
+    assert sight(guarded) is None
+    assert not guarded.is_open
+    assert sight(guarded) is None
+    assert guarded.is_open
+    asked = store.asked
+    assert [sight(guarded) for _ in range(100)] == [None] * 100
+    assert guarded.recalls(TRIPLET, WINDOWS) is False
+    assert store.asked == asked
+    assert told.counts[FAILURES, failure.value] == 2
+    assert told.counts[OPENED, ""] == 1
+    assert told.events.count(("error", "store-away")) == 1
+
+
+def test_a_single_failure_is_forgotten_with_the_next_answer(guarded: GuardedGreylist, store: OddStore) -> None:
+    for _ in range(5):
+        store.failure = StoreFailure.TIMEOUT
+        assert sight(guarded) is None
+        store.failure = None
+        assert sight(guarded) is not None
+    assert not guarded.is_open
+
+
+def test_answers_slower_than_the_budget_count_and_open_it(guarded: GuardedGreylist, store: OddStore) -> None:
+    store.seconds = BUDGET * 1.2
+    assert sight(guarded) is not None  # it is an answer all the same
+    assert sight(guarded) is not None
+    assert guarded.is_open
+
+
+def test_it_closes_by_itself_once_a_probe_has_written(guarded: GuardedGreylist, store: OddStore, told: Told) -> None:
+    store.failure = StoreFailure.AWAY
+    sight(guarded)
+    sight(guarded)
+    began = time.monotonic()
+    while time.monotonic() - began < 1.5:
+        guarded.look_after()
+        time.sleep(0.05)
+    assert guarded.is_open
+    assert store.asked < 8  # the waits between probes grow
+    store.failure = None
+
+    def is_back() -> bool:
+        guarded.look_after()
+        return not guarded.is_open
+
+    wait_until(is_back, "the breaker closing")
+    assert told.events[-1] == ("info", "store-back")
+    assert sight(guarded) is not None
+
+
+def test_a_slow_probe_does_not_close_it(guarded: GuardedGreylist, store: OddStore) -> None:
+    store.failure = StoreFailure.AWAY
+    sight(guarded)
+    sight(guarded)
+    store.failure, store.seconds = None, BUDGET * 1.5
+    began = time.monotonic()
+    while time.monotonic() - began < 1.5:
+        guarded.look_after()
+        time.sleep(0.05)
+    assert guarded.is_open
+
+
+def test_a_damaged_store_is_told_at_once(guarded: GuardedGreylist, store: OddStore, told: Told) -> None:
+    store.failure = StoreFailure.DAMAGED
+    sight(guarded)
+    assert told.events == [("critical", "store-damaged")]
+
+
+def test_a_bug_of_the_store_is_no_failure_of_it(guarded: GuardedGreylist, store: OddStore) -> None:
+    with pytest.raises(TypeError):
+        guarded.attempt(lambda: cast(None, len(3)))  # type: ignore[arg-type]
+    assert not guarded.is_open
