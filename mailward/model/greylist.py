@@ -44,7 +44,10 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class TripletRecord:
-    """What is kept of a triplet. `is_expected`: its origin had passed before, so that its retry is expected."""
+    """What is kept of a triplet. `is_expected`: its origin is known to retry, so that a return is expected.
+
+    mailward.policy.greylist.is_return_expected says when.
+    """
 
     triplet: Triplet
     first_seen: float
@@ -55,12 +58,16 @@ class TripletRecord:
 
 @dataclass(frozen=True, slots=True)
 class OriginRecord:
-    """What is kept of an origin: how often triplets of it passed, and when that was counted last."""
+    """What is kept of an origin: how often triplets of it passed, and when that was counted last.
+
+    `expected_at`: when a return was expected of it last.
+    """
 
     origin: str
     passes: int
     counted_at: float
     expires: float
+    expected_at: float = 0.0
 
 
 class Memory(Enum):

@@ -22,6 +22,16 @@ from mailward.model.greylist import (
 # What passes is remembered anew only where that gains this part of `remember`: who writes daily costs a write a day at most.
 REFRESH_PART = 1 / 64
 
+# A return is expected of origins that passed twice (an hour apart), and once in six hours of each: what is concluded from
+# returns that do not come (mailward.policy.returns) must not rest on one sender with much mail, nor on a network that has
+# a mail server and a bot in it, nor on whoever has retried once for this purpose.
+EXPECTED_FROM_PASSES = 2
+EXPECTED_INTERVAL = 6 * 3600.0
+
+# How far in the future a first sighting may lie before it means that the clock was set back: two workers that ask at once may
+# be served in the other order.
+CLOCK_SKEW = 10.0
+
 PASSES = frozenset({Memory.ORIGIN, Memory.CORRESPONDENT, Memory.PASSED, Memory.RETRIED})
 
 
@@ -38,7 +48,8 @@ def sight(
 ) -> tuple[Sighting, Remembered]:
     """Return what a sighting means, and what is remembered from then on.
 
-    `is_correspondent`: somebody here has written to the sender, and SPF vouches for it.
+    `is_correspondent`: somebody here has written to the sender, and SPF vouches for it. The origin is written at a first
+    pass (RETRIED), when it is whitelisted and refreshed, and when a return is expected of it (`expected_at`).
     """
     origin = known.origin if known.origin is not None and known.origin.expires > now else None
     if origin is not None and is_whitelisted(origin, windows):
@@ -46,9 +57,12 @@ def sight(
         return Sighting(Memory.ORIGIN, now), Remembered(known.triplet, kept)
     if is_correspondent:
         return Sighting(Memory.CORRESPONDENT, now), known
-    record, memory = _sight_triplet(triplet, known.triplet, windows, now, is_expected=origin is not None)
+    is_expected = origin is not None and is_return_expected(origin, now)
+    record, memory = _sight_triplet(triplet, known.triplet, windows, now, is_expected=is_expected)
     if memory is Memory.RETRIED:
         origin = count_pass(triplet.origin, origin, windows, now)
+    elif origin is not None and expected_in(memory, record) is not None:
+        origin = replace(origin, expected_at=now)
     return Sighting(memory, now, record.first_seen), Remembered(record, origin)
 
 
@@ -56,7 +70,9 @@ def _sight_triplet(
     triplet: Triplet, known: TripletRecord | None, windows: Windows, now: float, *, is_expected: bool
 ) -> tuple[TripletRecord, Memory]:
     # A first sighting in the future: the clock was set back, and nobody shall wait until it has caught up.
-    if known is None or known.expires <= now or known.first_seen > now:
+    # What has passed passes on, as would_pass says.
+    is_ahead = known is not None and not known.passed_at and known.first_seen - now > CLOCK_SKEW
+    if known is None or known.expires <= now or is_ahead:
         memory = Memory.NEW if known is None or known.passed_at else Memory.LATE
         return TripletRecord(triplet, now, 0.0, now + windows.retry_window, is_expected), memory
     if known.passed_at:
@@ -68,11 +84,17 @@ def _sight_triplet(
 
 def count_pass(name: str, origin: OriginRecord | None, windows: Windows, now: float) -> OriginRecord:
     """Count that a triplet of the origin has passed for the first time; `origin` None: it never had, or not lately."""
-    if origin is None or origin.counted_at > now:
+    if origin is None:
         return OriginRecord(name, 1, now, now + windows.remember)
-    if now - origin.counted_at < windows.pass_interval:
+    # Counted further than that in the future: the clock was set back; what was earned stays.
+    if abs(now - origin.counted_at) < windows.pass_interval:
         return replace(origin, expires=now + windows.remember)
-    return OriginRecord(name, origin.passes + 1, now, now + windows.remember)
+    return replace(origin, passes=origin.passes + 1, counted_at=now, expires=now + windows.remember)
+
+
+def is_return_expected(origin: OriginRecord, now: float) -> bool:
+    """Say whether a return is expected for a first sighting now: the origin is known to retry, and none was lately."""
+    return origin.passes >= EXPECTED_FROM_PASSES and abs(now - origin.expected_at) >= EXPECTED_INTERVAL
 
 
 def refreshed(expires: float, windows: Windows, now: float) -> float:

@@ -24,7 +24,7 @@ from mailward.policy.spike import SpikeRules, SpikeWatch
 
 STEP_SECONDS = 0.25
 ORDERS_SECONDS = 2.0  # how long an order of the operator's may take to be known
-RETURNS_SECONDS = 10.0
+RETURNS_SECONDS = 30.0
 COUNT_SECONDS = 60.0  # how often strangers are counted
 
 
@@ -78,7 +78,8 @@ class Watch:
         self._make_conditions(exemptions)
 
     def start(self) -> None:
-        """Begin to watch; called in a worker, after the fork."""
+        """Begin to watch; called in a worker, after the fork. What has been ordered is known before the first message."""
+        self.step(time.monotonic())
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def conditions(self) -> Conditions:
@@ -140,11 +141,11 @@ class Watch:
         old, self._returns = self._returns, self._returns.step(counts, time.time())
         if old != self._returns:  # which triplets are tried may have changed, too
             self._make_conditions(self._configured.with_entries(self._orders.entries))
-        if old.state is self._returns.state:
-            return
-        level = self._log.error if self._returns.state is BreakerState.OPEN else self._log.info
         found = self._returns
-        level("returns", state=found.state.value, was=old.state.value, expected=found.expected, returned=found.returned)
+        if old.is_closed and not found.is_closed:
+            self._log.error("returns-fail", expected=found.expected, returned=found.returned)
+        elif found.is_closed and not old.is_closed:  # open and half-open take turns while trials fail
+            self._log.info("returns-back", expected=found.expected, returned=found.returned)
 
     def _make_conditions(self, exemptions: Exemptions) -> None:
         """Make the conditions of every case beforehand: a message picks one of them."""
@@ -178,6 +179,6 @@ class Watch:
             found.append(Aside.STORE)
         if self._resolver.is_away:
             found.append(Aside.DNS)
-        if self._returns.state is not BreakerState.CLOSED:
+        if not self._returns.is_closed:
             found.append(Aside.RETURNS)
         return found

@@ -44,9 +44,9 @@ def test_the_defaults_are_safe(tmp_path: Path) -> None:
 
 
 def test_dns_at_rcpt_takes_no_longer_than_postfix_waits(tmp_path: Path) -> None:
-    assert read(tmp_path, "").dns_at_rcpt().deadline == 5
-    assert read(tmp_path, '[dns]\ndeadline = "2s"\n').dns_at_rcpt().deadline == 2
-    assert read(tmp_path, '[greylist]\ndeadline = "9s"\n').dns_at_rcpt().deadline == 9
+    assert float(read(tmp_path, "").dns_at_rcpt().deadline) == 5
+    assert float(read(tmp_path, '[dns]\ndeadline = "2s"\n').dns_at_rcpt().deadline) == 2
+    assert float(read(tmp_path, '[greylist]\ndeadline = "9s"\n').dns_at_rcpt().deadline) == 9
     assert mistakes(tmp_path, 'deadline = "30s"') == ["greylist.deadline: expected at most 25s"]
 
 

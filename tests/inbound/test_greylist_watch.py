@@ -1,0 +1,151 @@
+"""What a worker of the greylister knows of how things stand: orders, what is away, and who comes back no more."""
+
+from __future__ import annotations
+
+import time
+from typing import cast
+
+import pytest
+
+from mailward.adapters.guarded_greylist import GuardedGreylist
+from mailward.adapters.memory_greylist import MemoryGreylist
+from mailward.adapters.resolver import Resolver
+from mailward.daemon import log
+from mailward.daemon.metrics import Metrics
+from mailward.inbound.greylisting import Aside
+from mailward.model.greylist import Entry, EntryKind, ReturnCount, Triplet, Windows
+from mailward.policy.exemptions import Exemption, Exemptions
+from milters.greylist.filter import METRICS
+from milters.greylist.watch import COUNT_SECONDS, RETURNS_SECONDS, Watch
+
+
+class Resolving:
+    """A resolver of which only one thing matters."""
+
+    is_away = False
+
+
+class Returning(MemoryGreylist):
+    """A store whose counts of returns are given."""
+
+    counts: tuple[ReturnCount, ...] = ()
+
+    def returns(self, now: float | None = None) -> tuple[ReturnCount, ...]:
+        return self.counts
+
+
+class World:
+    """A watch, stepped by hand."""
+
+    def __init__(self) -> None:
+        log.configure()
+        self.metrics = Metrics("mailward_greylist", METRICS)
+        self.store, self.resolver = Returning(), Resolving()
+        row, logger = self.metrics.row(0), log.get("greylist")
+        self.guarded = GuardedGreylist(self.store, 0.5, row, lambda *_arguments, **_fields: None)
+        resolver = cast(Resolver, self.resolver)
+        self.watch = Watch(Exemptions(), Windows(), self.store, self.guarded, resolver, row, logger)
+        self.now = 1000.0
+
+    def step(self, seconds: float = RETURNS_SECONDS) -> Aside | None:
+        self.now += seconds
+        self.watch.step(self.now)
+        return self.watch.conditions().aside
+
+    def shown(self) -> dict[str, float]:
+        families = {family.name: family for family in self.metrics.collect()}
+        samples = families["mailward_greylist_breakers_open"].samples
+        return {sample.labels["breaker"]: sample.value for sample in samples if sample.value}
+
+    def spikes(self) -> float:
+        families = {family.name: family for family in self.metrics.collect()}
+        return float(families["mailward_greylist_deferral_spike"].samples[0].value)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_when_all_is_well_everybody_is_greylisted(world: World) -> None:
+    assert world.step() is None
+    assert world.shown() == {}
+
+
+def test_the_switch_is_obeyed_shown_and_ends_by_itself(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.store.switch_off(time.time() + 0.3)
+    assert world.step() is Aside.SWITCHED_OFF
+    assert world.shown() == {"switched-off": 1}
+    assert "event=switched" in capfd.readouterr().err
+    time.sleep(0.3)
+    assert world.step() is None
+    assert world.shown() == {}
+
+
+def test_a_switch_that_is_taken_back_ends_at_once(world: World) -> None:
+    world.store.switch_off(time.time() + 3600)
+    assert world.step() is Aside.SWITCHED_OFF
+    world.store.switch_off(0.0)
+    assert world.step() is None
+
+
+def test_entries_of_the_operators_come_and_go(world: World) -> None:
+    entry = Entry(EntryKind.NETWORK, "192.0.2.0/24", True, 0.0)
+    world.store.set_entry(entry)
+    world.step()
+    found = world.watch.conditions().exemptions.find("192.0.2.1", "unknown", b"a@b.example", b"c@d.example")
+    assert found.exemption is Exemption.ALLOWED
+    world.store.remove_entry(entry)
+    world.step()
+    found = world.watch.conditions().exemptions.find("192.0.2.1", "unknown", b"a@b.example", b"c@d.example")
+    assert found.exemption is None
+
+
+def test_a_dns_that_is_away_sets_greylisting_aside_for_as_long(world: World) -> None:
+    world.resolver.is_away = True
+    assert world.step() is Aside.DNS
+    assert world.shown() == {"dns-away": 1}
+    world.resolver.is_away = False
+    assert world.step() is None
+    assert world.shown() == {}
+
+
+def collapse(returned: int) -> tuple[ReturnCount, ...]:
+    newest = time.time() // 600 * 600
+    return tuple(ReturnCount(newest - 600 * number, 30, returned) for number in range(30, 3, -1))
+
+
+def test_where_clients_known_to_retry_come_back_no_more_greylisting_steps_aside(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world.store.counts = collapse(30)
+    assert world.step() is None
+    world.store.counts = collapse(0)
+    world.step()
+    assert world.shown() == {"nobody-returns": 1}
+    conditions = world.watch.conditions()
+    tried = [conditions.is_tried(Triplet("o", "a@b.example", f"{n}@d.example")) for n in range(2000)]
+    assert conditions.aside is Aside.RETURNS or 0 < sum(tried) < 300
+    assert capfd.readouterr().err.count("event=returns-fail") == 1
+    world.store.counts = ()
+    assert world.step() is None
+    assert world.shown() == {}
+    assert "event=returns-back" in capfd.readouterr().err
+
+
+def test_a_spike_of_strangers_is_an_alert_and_nothing_else(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.step(COUNT_SECONDS)
+    for _ in range(500):
+        world.watch.count_stranger()
+    assert world.step(COUNT_SECONDS) is None
+    assert world.spikes() == 1
+    assert capfd.readouterr().err.count("event=deferral-spike") == 1
+    for _ in range(6):
+        world.step(COUNT_SECONDS)
+    assert world.spikes() == 0
+
+
+def test_a_list_that_refuses_is_told_once(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        world.watch.tell_refused("black.example")
+    assert capfd.readouterr().err.count("event=dns-list-refused") == 1
