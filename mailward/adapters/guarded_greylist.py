@@ -13,12 +13,15 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from mailward.model.errors import StoreError, StoreFailure
-from mailward.model.greylist import Sighting, Triplet, Windows
+from mailward.model.greylist import Memory, Sighting, Triplet, Windows
 from mailward.model.ports import TripletStore
 from mailward.policy.breaker import Breaker
 
 # The counters; the daemon describes them.
 FAILURES, OPENED = "store_failures", "store_breaker_opened"
+
+# What no store says without having written it down.
+_WRITTEN = frozenset({Memory.NEW, Memory.LATE, Memory.RETRIED})
 
 T = TypeVar("T")
 
@@ -55,14 +58,19 @@ class GuardedGreylist:
 
     def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool) -> Sighting | None:
         """Remember a sighting and say what was known; None where that cannot be."""
-        return self.attempt(lambda: self._store.sight(triplet, windows, is_vouched=is_vouched))
+        return self.attempt(lambda: self._store.sight(triplet, windows, is_vouched=is_vouched), _has_written)
 
     def recalls(self, triplet: Triplet, windows: Windows) -> bool:
         """Say whether a sighting would pass; False where nobody knows."""
         return bool(self.attempt(lambda: self._store.recalls(triplet, windows)))
 
-    def attempt(self, act: Callable[[], T]) -> T | None:
-        """Ask the store something, unless it is being left alone."""
+    def attempt(self, act: Callable[[], T], shows_health: Callable[[T], bool] | None = None) -> T | None:
+        """Ask the store something, unless it is being left alone.
+
+        `shows_health` says of an answer that it makes up for a failure before it. Reading does not: a file that somebody has
+        locked, or a full disk, can be read, and each stranger would wait for it while known clients and our own thread
+        keep the breaker closed.
+        """
         if not self._breaker.is_closed:
             return None
         began = time.monotonic()
@@ -74,7 +82,7 @@ class GuardedGreylist:
         seconds = time.monotonic() - began
         if seconds > self._budget_seconds:  # the answer counts all the same
             self._failed(StoreFailure.TIMEOUT, f"an answer after {seconds:.3f} s")
-        elif self._breaker.failures:
+        elif self._breaker.failures and shows_health is not None and shows_health(result):
             self._succeeded()
         return result
 
@@ -82,7 +90,10 @@ class GuardedGreylist:
         """Do the store's housekeeping, or find out whether it is back; called several times a second by one thread."""
         now = time.monotonic()
         if self._breaker.is_closed:
-            self.attempt(self._store.tend)
+            try:
+                self._store.tend()
+            except StoreError as error:  # how long it took says nothing: it waits for the disk, and nobody for it
+                self._failed(error.failure, error.detail)
             return
         with self._lock:
             half_open = self._breaker.probe(now)
@@ -117,3 +128,7 @@ class GuardedGreylist:
             self._breaker = self._breaker.succeeded()
         if not was_closed:
             self._on_event("info", "store-back")
+
+
+def _has_written(sighting: Sighting) -> bool:
+    return sighting.memory in _WRITTEN

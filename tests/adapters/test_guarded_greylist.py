@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -100,13 +101,27 @@ def test_two_failures_in_a_row_open_it_and_then_nobody_asks(
     assert told.events.count(("error", "store-away")) == 1
 
 
-def test_a_single_failure_is_forgotten_with_the_next_answer(guarded: GuardedGreylist, store: OddStore) -> None:
-    for _ in range(5):
+def test_a_single_failure_is_forgotten_with_the_next_thing_written(guarded: GuardedGreylist, store: OddStore) -> None:
+    for number in range(5):
+        triplet = replace(TRIPLET, rcpt_to=f"{number}@example.net")
         store.failure = StoreFailure.TIMEOUT
-        assert sight(guarded) is None
+        assert guarded.sight(triplet, WINDOWS, is_vouched=False) is None
         store.failure = None
-        assert sight(guarded) is not None
+        assert guarded.sight(triplet, WINDOWS, is_vouched=False) is not None
     assert not guarded.is_open
+
+
+def test_what_can_be_read_does_not_hide_that_nothing_can_be_written(guarded: GuardedGreylist, store: OddStore) -> None:
+    """As in a locked file: strangers wait in vain, while known triplets and the watching thread are answered."""
+    sight(guarded)
+    for number in range(2):
+        store.failure = StoreFailure.TIMEOUT
+        assert guarded.sight(replace(TRIPLET, rcpt_to=f"{number}@example.net"), WINDOWS, is_vouched=False) is None
+        store.failure = None
+        sight(guarded)
+        guarded.attempt(store.orders)
+        guarded.attempt(store.tend)
+    assert guarded.is_open
 
 
 def test_answers_slower_than_the_budget_count_and_open_it(guarded: GuardedGreylist, store: OddStore) -> None:
@@ -135,6 +150,17 @@ def test_it_closes_by_itself_once_a_probe_has_written(guarded: GuardedGreylist, 
     wait_until(is_back, "the breaker closing")
     assert told.events[-1] == ("info", "store-back")
     assert sight(guarded) is not None
+
+
+def test_housekeeping_may_be_slow_but_must_not_fail(guarded: GuardedGreylist, store: OddStore) -> None:
+    store.seconds = BUDGET * 1.2
+    guarded.look_after()
+    guarded.look_after()
+    assert not guarded.is_open
+    store.seconds, store.failure = 0.0, StoreFailure.FULL
+    guarded.look_after()
+    guarded.look_after()
+    assert guarded.is_open
 
 
 def test_a_slow_probe_does_not_close_it(guarded: GuardedGreylist, store: OddStore) -> None:
