@@ -10,11 +10,15 @@ DESCRIPTION
     keys show           print the DNS records of the configured keys
     keys verify         ask the DNS whether the configured keys are published
     explain MESSAGE     judge a stored message as mailward-auth-verify would, and show every step
+    greylist COMMAND    see and change what greylisting remembers: off, on, list, show, allow, deny, forget, stats, export,
+                        import (the manual is postmaster/greylist/command.py's)
 
 DIAGNOSTICS
     Exit status 0: done, or all is well; of explain whatever the verdict. 1: what was asked about is not well. 2: wrong
-    options. 65: a message that no milter gets to judge, its header being too large. 66: no such file. 75: the DNS was away,
-    so nothing could be said. 78: the configuration is wrong; each mistake has a line on stderr.
+    options. 65: a message that no milter gets to judge, its header being too large; a file to import that is not what it
+    should be. 66: no such file. 69: a program that is needed is not installed. 73: a file cannot be written. 75: the DNS was
+    away, or the state, so nothing could be said or done. 77: permission denied. 78: the configuration is wrong; each mistake
+    has a line on stderr.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import mailward
 from mailward.daemon.cli import EX_CONFIG
 from mailward.model.errors import ConfigError
 from postmaster.explain.command import explain
+from postmaster.greylist.command import greylist
 from postmaster.keys import keys
 
 
@@ -50,6 +55,7 @@ def main() -> None:
 
 main.add_command(keys)
 main.add_command(explain)
+main.add_command(greylist)
 
 if __name__ == "__main__":
     main()

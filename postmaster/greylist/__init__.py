@@ -1,0 +1,1 @@
+"""`mailward greylist`: see and change what greylisting remembers, beside the running daemons."""

@@ -1,0 +1,86 @@
+"""Aligned columns for a terminal, and JSON; nothing from outside passes raw."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+import click
+
+from postmaster.explain.layout import printable
+
+GAP = "  "
+MAX_COLUMN = 60  # characters to which others are aligned: one long address does not push a whole column away
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Best(Generic[Row]):
+    """The first rows of a sorted list, and how many there were."""
+
+    rows: tuple[Row, ...]
+    total: int
+
+    @property
+    def left_out(self) -> int:
+        """How many are not among the rows."""
+        return self.total - len(self.rows)
+
+
+def best_of(rows: Iterable[Row], limit: int, key: Callable[[Row], tuple[object, ...]]) -> Best[Row]:
+    """Return the `limit` smallest rows by their key, in order; never holds more of them than that."""
+    total = 0
+
+    def counted() -> Iterator[Row]:
+        nonlocal total
+        for row in rows:
+            total += 1
+            yield row
+
+    best = heapq.nsmallest(limit, counted(), key)  # type: ignore[type-var]
+    return Best(tuple(best), total)
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 2) -> None:
+    """Print rows below a heading, their columns aligned."""
+    cells = [list(heading), *([printable(cell) for cell in row] for row in rows)]
+    widths = [min(max(len(row[column]) for row in cells), MAX_COLUMN) for column in range(len(heading))]
+    for row in cells:
+        line = GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(" " * indent + line.rstrip())
+
+
+def labelled(rows: Iterable[tuple[str, str]], indent: int = 2) -> None:
+    """Print labels and what is said of each."""
+    shown = [(label, printable(text)) for label, text in rows]
+    width = max((len(label) for label, _ in shown), default=0)
+    for label, text in shown:
+        click.echo(f"{' ' * indent}{label.ljust(width)}{GAP}{text}".rstrip())
+
+
+def hint(best: Best[Row], what: str) -> None:
+    """Say how many were not shown."""
+    if best.left_out:
+        click.echo(f"  ... and {best.left_out} more {what}; --limit shows more, `mailward greylist export` all")
+
+
+def print_json(tree: Mapping[str, object]) -> None:
+    """Print one JSON object in printable ASCII."""
+    click.echo(json.dumps(_plain(tree), indent=2))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
