@@ -94,7 +94,7 @@ def timed(store: SqliteGreylist, name: str, number: int, now: float, expected: M
     """Return how many seconds a decision took; ProgramError if it is not the expected one."""
     sighted = triplet(name, number)
     began = time.perf_counter()
-    memory = store.sight(sighted, WINDOWS, is_vouched=False, now=now).memory
+    memory = store.sight(sighted, WINDOWS, now=now).memory
     seconds = time.perf_counter() - began
     if memory is not expected:
         raise ProgramError(f"a sighting was {memory.value}, not {expected.value}")

@@ -56,9 +56,9 @@ class GuardedGreylist:
         """Whether the store is being left alone."""
         return not self._breaker.is_closed
 
-    def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool) -> Sighting | None:
+    def sight(self, triplet: Triplet, windows: Windows, *, correspondent: str = "") -> Sighting | None:
         """Remember a sighting and say what was known; None where that cannot be."""
-        return self.attempt(lambda: self._store.sight(triplet, windows, is_vouched=is_vouched), _has_written)
+        return self.attempt(lambda: self._store.sight(triplet, windows, correspondent=correspondent), _has_written)
 
     def recalls(self, triplet: Triplet, windows: Windows) -> bool:
         """Say whether a sighting would pass; False where nobody knows."""

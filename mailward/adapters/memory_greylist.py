@@ -52,11 +52,13 @@ class MemoryGreylist:
         self._entries: dict[tuple[EntryKind, str], Entry] = {}
         self._off_until = 0.0
 
-    def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool, now: float | None = None) -> Sighting:
+    def sight(
+        self, triplet: Triplet, windows: Windows, *, correspondent: str = "", now: float | None = None
+    ) -> Sighting:
         """Remember that a triplet was sighted, and say what was known."""
         with self._lock:
             now = _clock(now)
-            is_correspondent = is_vouched and self._correspondents.get(triplet.mail_from, 0.0) > now
+            is_correspondent = bool(correspondent) and self._correspondents.get(correspondent, 0.0) > now
             known = Remembered(self._triplets.get(triplet), self._origins.get(triplet.origin))
             sighting, kept = greylist.sight(triplet, known, windows, now, is_correspondent=is_correspondent)
             if kept.triplet is not None and kept.triplet is not known.triplet:

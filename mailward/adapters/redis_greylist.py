@@ -57,14 +57,16 @@ class RedisGreylist:
         self._timeout = timeout
         self._tended = (0, b"0")  # which master, and how far
 
-    def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool, now: float | None = None) -> Sighting:
+    def sight(
+        self, triplet: Triplet, windows: Windows, *, correspondent: str = "", now: float | None = None
+    ) -> Sighting:
         """Remember that a triplet was sighted, and say what was known (see TripletStore)."""
         deadline = self._deadline()
         keys = [records.origin_key(triplet.origin), records.triplet_key(triplet)]
         is_known = b""
-        if is_vouched and records.domain_of(triplet.mail_from) == triplet.origin:
-            keys.append(records.correspondent_key(triplet.mail_from))
-        elif is_vouched and self._is_correspondent(triplet.mail_from, now, deadline):
+        if correspondent and records.domain_of(correspondent) == triplet.origin:
+            keys.append(records.correspondent_key(correspondent))
+        elif correspondent and self._is_correspondent(correspondent, now, deadline):
             is_known = b"y"
         arguments = (records.pack_now(now), records.pack_windows(windows), is_known)
         reply = self._servers.run(scripts.SIGHT, keys, arguments, deadline)

@@ -41,6 +41,7 @@ class SqliteCorrespondents:
 
     def knows(self, address: str, now: float) -> bool:
         """Say whether somebody here has written to this address, as far as is remembered."""
+        address = rows.clean(address)
         return self._file.query_if_there(KNOWN, (rows.key_of(address), now)) == [(address,)]
 
     def all(self) -> Iterator[tuple[str, float]]:

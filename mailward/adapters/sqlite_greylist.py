@@ -55,7 +55,9 @@ class SqliteGreylist:
             ),
         )
 
-    def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool, now: float | None = None) -> Sighting:
+    def sight(
+        self, triplet: Triplet, windows: Windows, *, correspondent: str = "", now: float | None = None
+    ) -> Sighting:
         """Remember that a triplet was sighted, and say what was known."""
         now = _clock(now)
         triplet = rows.as_kept(triplet)
@@ -63,8 +65,8 @@ class SqliteGreylist:
         while True:
             found = self._find(triplet)
             sighting, kept = greylist.sight(triplet, found.known, windows, now)
-            is_asked = is_vouched and sighting.memory is not Memory.ORIGIN
-            if is_asked and self._correspondents.knows(triplet.mail_from, now):
+            is_asked = correspondent and sighting.memory is not Memory.ORIGIN
+            if is_asked and self._correspondents.knows(correspondent, now):
                 return Sighting(Memory.CORRESPONDENT, now)
             changes = rows.changes(found, kept, sighting)
             if not changes or self._file.change(*changes):

@@ -22,7 +22,7 @@ from mailward.model.results import Result, SpfResult
 from mailward.policy.dns_lists import DnsList, ListFailure, listed
 from mailward.policy.exemptions import Exemption, Exemptions
 from mailward.policy.greylist import PASSES, seconds_left
-from mailward.policy.greylist_key import compared_recipient, compared_sender, network_of
+from mailward.policy.greylist_key import compared_recipient, compared_sender, correspondent, network_of
 from mailward.policy.suspicion import Suspicion, suspect
 
 Ask = Callable[[Question], Answer]
@@ -51,7 +51,7 @@ REASONS = tuple(word.value for kind in (Exemption, Aside, Other, Memory) for wor
 class Store(Protocol):
     """What a ruling needs of the store; None, or False, where it cannot answer."""
 
-    def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool) -> Sighting | None:
+    def sight(self, triplet: Triplet, windows: Windows, *, correspondent: str = "") -> Sighting | None:
         """Remember a sighting and say what was known."""
 
     def recalls(self, triplet: Triplet, windows: Windows) -> bool:
@@ -187,9 +187,10 @@ class Incoming:
 
     def _sight(self, triplet: Triplet, store: Store, *, is_vouched: bool, is_denied: bool) -> Ruling:
         windows = self._rules.windows
+        address = correspondent(self._envelope.mail_from) if is_vouched else ""
         if is_denied:  # nothing but this very triplet's own retry lets it pass
-            windows, is_vouched = replace(windows, passes_to_whitelist=0), False
-        sighting = store.sight(triplet, windows, is_vouched=is_vouched)
+            windows, address = replace(windows, passes_to_whitelist=0), ""
+        sighting = store.sight(triplet, windows, correspondent=address)
         if sighting is None:
             return _passed(Aside.STORE)
         assert self._spf is not None

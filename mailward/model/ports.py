@@ -22,11 +22,13 @@ class TripletStore(Protocol):
     Used from many threads at once. `now` None is the store's own clock: of several machines with one Redis, Redis's.
     """
 
-    def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool, now: float | None = None) -> Sighting:
+    def sight(
+        self, triplet: Triplet, windows: Windows, *, correspondent: str = "", now: float | None = None
+    ) -> Sighting:
         """Remember that a triplet was sighted, and say what was known; one atomic step (mailward.policy.greylist.sight).
 
-        `is_vouched`: SPF says that the client may send for the sender's domain, so that the sender counts as a
-        correspondent if somebody here has written to it.
+        `correspondent`: the sender's address (mailward.policy.greylist_key.correspondent) where SPF says that the client may
+        send for its domain, so that it passes if somebody here has written to it; else empty.
         """
 
     def recalls(self, triplet: Triplet, windows: Windows, now: float | None = None) -> bool:
@@ -52,7 +54,7 @@ class CorrespondentStore(Protocol):
     """Whom somebody here has written to: recorded by what sees outgoing mail, read by TripletStore.sight()."""
 
     def record(self, addresses: Iterable[str], lifetime: float, now: float | None = None) -> None:
-        """Remember addresses for `lifetime` seconds from now on, as mailward.policy.greylist_key makes them."""
+        """Remember addresses for `lifetime` seconds from now on, as mailward.policy.greylist_key.correspondent makes them."""
 
 
 class GreylistRecords(TripletStore, CorrespondentStore, Protocol):

@@ -23,7 +23,9 @@ def triplet(number: int) -> Triplet:
 
 
 def sight(store: SqliteGreylist, number: int, at: float, *, is_vouched: bool = False) -> Memory:
-    return store.sight(triplet(number), WINDOWS, is_vouched=is_vouched, now=START + at).memory
+    sighted = triplet(number)
+    correspondent = sighted.mail_from if is_vouched else ""
+    return store.sight(sighted, WINDOWS, correspondent=correspondent, now=START + at).memory
 
 
 def put_expired(store: SqliteGreylist, numbers: range) -> None:

@@ -73,7 +73,7 @@ def guarded(store: OddStore, told: Told) -> GuardedGreylist:
 
 
 def sight(guarded: GuardedGreylist) -> Sighting | None:
-    return guarded.sight(TRIPLET, WINDOWS, is_vouched=False)
+    return guarded.sight(TRIPLET, WINDOWS)
 
 
 def test_what_the_store_says_is_passed_on(guarded: GuardedGreylist) -> None:
@@ -105,9 +105,9 @@ def test_a_single_failure_is_forgotten_with_the_next_thing_written(guarded: Guar
     for number in range(5):
         triplet = replace(TRIPLET, rcpt_to=f"{number}@example.net")
         store.failure = StoreFailure.TIMEOUT
-        assert guarded.sight(triplet, WINDOWS, is_vouched=False) is None
+        assert guarded.sight(triplet, WINDOWS) is None
         store.failure = None
-        assert guarded.sight(triplet, WINDOWS, is_vouched=False) is not None
+        assert guarded.sight(triplet, WINDOWS) is not None
     assert not guarded.is_open
 
 
@@ -116,7 +116,7 @@ def test_what_can_be_read_does_not_hide_that_nothing_can_be_written(guarded: Gua
     sight(guarded)
     for number in range(2):
         store.failure = StoreFailure.TIMEOUT
-        assert guarded.sight(replace(TRIPLET, rcpt_to=f"{number}@example.net"), WINDOWS, is_vouched=False) is None
+        assert guarded.sight(replace(TRIPLET, rcpt_to=f"{number}@example.net"), WINDOWS) is None
         store.failure = None
         sight(guarded)
         guarded.attempt(store.orders)

@@ -74,7 +74,7 @@ def hasty(redis: Redis, opened: Open) -> RedisGreylist:
 
 
 def sight(store: RedisGreylist, triplet: Triplet = TRIPLET) -> Memory:
-    return store.sight(triplet, WINDOWS, is_vouched=False).memory
+    return store.sight(triplet, WINDOWS).memory
 
 
 @contextmanager
@@ -469,10 +469,10 @@ def test_what_is_written_leaves_by_itself(redis: Redis, store: RedisGreylist) ->
     for number in range(3):
         at = now + number * 3 * 3600
         triplet = replace(TRIPLET, rcpt_to=f"bob{number}@example.org")
-        store.sight(triplet, WINDOWS, is_vouched=False, now=at)
+        store.sight(triplet, WINDOWS, now=at)
         waiting = WINDOWS.retry_window + LATE_SECONDS
         assert waiting - 60 < seconds_of(triplet_key(triplet)) <= waiting
-        store.sight(triplet, WINDOWS, is_vouched=False, now=at + 60)
+        store.sight(triplet, WINDOWS, now=at + 60)
         assert WINDOWS.remember - 60 < seconds_of(triplet_key(triplet)) <= WINDOWS.remember
     assert 540 < seconds_of(correspondent_key(correspondent)) <= 600
     assert [(count.expected, count.returned) for count in store.returns(now + 9 * 3600)] == [(1, 1)]
@@ -494,9 +494,9 @@ def test_a_sighting_stands_where_its_return_cannot_be_counted(redis: Redis, stor
     for number in range(2):
         for later in (0, 60):
             triplet = replace(TRIPLET, rcpt_to=f"bob{number}@example.org")
-            store.sight(triplet, WINDOWS, is_vouched=False, now=now + number * 3600 + later)
+            store.sight(triplet, WINDOWS, now=now + number * 3600 + later)
     redis.command("SET", "mailward:{returns}", "something else")
-    assert store.sight(TRIPLET, WINDOWS, is_vouched=False, now=now + 8000).memory is Memory.NEW
+    assert store.sight(TRIPLET, WINDOWS, now=now + 8000).memory is Memory.NEW
 
 
 def test_a_decision_is_one_round_trip(redis: Redis, store: RedisGreylist) -> None:

@@ -72,7 +72,7 @@ def cluster(three_nodes: RedisCluster) -> RedisCluster:
 
 
 def sight(store: RedisGreylist, triplet: Triplet = TRIPLET) -> Memory:
-    return store.sight(triplet, WINDOWS, is_vouched=False).memory
+    return store.sight(triplet, WINDOWS).memory
 
 
 def works(store: RedisGreylist, triplet: Triplet = TRIPLET) -> bool:
@@ -253,7 +253,7 @@ def test_a_correspondent_is_known_whatever_node_it_is_on(cluster: RedisCluster, 
     store.record(addresses, 60.0)
     for address in addresses:
         for origin in (address.partition("@")[2], "192.0.2.0/24"):  # by its domain in one call, by its network in two
-            sighting = store.sight(Triplet(origin, address, "bob@example.org"), WINDOWS, is_vouched=True)
+            sighting = store.sight(Triplet(origin, address, "bob@example.org"), WINDOWS, correspondent=address)
             assert sighting.memory is Memory.CORRESPONDENT
 
 

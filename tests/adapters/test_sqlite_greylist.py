@@ -141,7 +141,7 @@ def test_another_process_records_correspondents(folder: Path, store: SqliteGreyl
         return "recorded"
 
     assert in_a_fork(record) == "recorded"
-    assert sight(store, 1, 1, is_vouched=False) is Memory.EARLY
+    assert sight(store, 1, 1) is Memory.EARLY
     assert sight(store, 1, 1, is_vouched=True) is Memory.CORRESPONDENT
 
 
@@ -243,9 +243,9 @@ def test_two_triplets_with_one_hash_take_turns(store: SqliteGreylist, monkeypatc
 def test_texts_that_nobody_promised_do_no_harm(store: SqliteGreylist, odd: str) -> None:
     strange = Triplet(odd, odd, odd)
     store.record([odd], 1e6, START)
-    assert store.sight(strange, WINDOWS, is_vouched=False, now=START).memory is Memory.NEW
-    assert store.sight(strange, WINDOWS, is_vouched=True, now=START + 1).memory is Memory.CORRESPONDENT
-    assert store.sight(strange, WINDOWS, is_vouched=False, now=START + 60).memory is Memory.RETRIED
+    assert store.sight(strange, WINDOWS, now=START).memory is Memory.NEW
+    assert store.sight(strange, WINDOWS, correspondent=strange.mail_from, now=START + 1).memory is Memory.CORRESPONDENT
+    assert store.sight(strange, WINDOWS, now=START + 60).memory is Memory.RETRIED
     (record,) = store.triplets()
     assert len(record.triplet.origin) <= sqlite_rows.MAX_TEXT
     store.put_triplets([record])
@@ -262,6 +262,6 @@ def test_numbers_that_are_none_are_refused(store: SqliteGreylist) -> None:
     with pytest.raises(StoreError, match="other"):
         store.put_triplets([good, replace(good, triplet=triplet(2), expires=float("nan"))])
     with pytest.raises(StoreError, match="other"):
-        store.sight(triplet(3), WINDOWS, is_vouched=False, now=float("nan"))
+        store.sight(triplet(3), WINDOWS, now=float("nan"))
     store.put_origins([OriginRecord("1.example", 10**30, START, START + 60)])
     assert sight(store, 4, 0) is Memory.NEW

@@ -72,9 +72,9 @@ def play(store: GreylistRecords, dialogue: str, windows: Windows = WINDOWS) -> P
             store.record([line.triplet.mail_from], CORRESPONDENT_LIFETIME, now)
             paper.record(line.triplet.mail_from, CORRESPONDENT_LIFETIME, now)
             continue
-        sighting = store.sight(line.triplet, windows, is_vouched=line.is_vouched, now=now)
+        sighting = store.sight(line.triplet, windows, correspondent=line.correspondent, now=now)
         assert sighting.memory is line.memory, line
-        assert sighting == paper.sight(line.triplet, windows, now, is_vouched=line.is_vouched), line
+        assert sighting == paper.sight(line.triplet, windows, now, correspondent=line.correspondent), line
     return paper
 
 
@@ -122,7 +122,7 @@ def test_what_one_store_writes_another_reads(store: GreylistRecords, other: Grey
         if line.memory is None:
             asked.record([line.triplet.mail_from], CORRESPONDENT_LIFETIME, now)
         else:
-            assert asked.sight(line.triplet, WINDOWS, is_vouched=line.is_vouched, now=now).memory is line.memory
+            assert asked.sight(line.triplet, WINDOWS, correspondent=line.correspondent, now=now).memory is line.memory
     assert kept_triplets(store) == kept_triplets(other)
 
 
@@ -155,22 +155,22 @@ def test_no_delay_at_all_still_wants_a_retry(store: GreylistRecords) -> None:
 
 def test_parts_of_a_second_are_kept(store: GreylistRecords) -> None:
     first_seen = START + 0.123456
-    store.sight(A1, WINDOWS, is_vouched=False, now=first_seen)
-    early = store.sight(A1, WINDOWS, is_vouched=False, now=first_seen + 59.999)
+    store.sight(A1, WINDOWS, now=first_seen)
+    early = store.sight(A1, WINDOWS, now=first_seen + 59.999)
     assert early.memory is Memory.EARLY
     assert early.first_seen == pytest.approx(first_seen, abs=1e-5)
 
 
 def test_the_stores_own_clock(store: GreylistRecords) -> None:
     windows = replace(WINDOWS, delay=0.5)
-    first = store.sight(A1, windows, is_vouched=False)
+    first = store.sight(A1, windows)
     assert first.memory is Memory.NEW
     assert first.now == pytest.approx(time.time(), abs=60)
     assert first.first_seen == first.now
     met = []
 
     def has_passed() -> bool:
-        met.append(store.sight(A1, windows, is_vouched=False))
+        met.append(store.sight(A1, windows))
         return met[-1].memory is not Memory.EARLY
 
     wait_until(has_passed, "the delay is over")
@@ -203,13 +203,14 @@ def test_the_stores_own_clock(store: GreylistRecords) -> None:
 )
 def test_any_text_is_kept_as_it_is(store: GreylistRecords, strange: Triplet) -> None:
     """Origins of strangers' making; that none is taken for another, the next test says."""
-    store.record([strange.mail_from], 60.0, START)
-    assert store.sight(strange, WINDOWS, is_vouched=False, now=START).memory is Memory.NEW
-    assert store.sight(strange, WINDOWS, is_vouched=True, now=START).memory is Memory.CORRESPONDENT
-    assert store.sight(strange, WINDOWS, is_vouched=False, now=START + 60).memory is Memory.RETRIED
+    address = strange.mail_from or "nobody"
+    store.record([address], 60.0, START)
+    assert store.sight(strange, WINDOWS, now=START).memory is Memory.NEW
+    assert store.sight(strange, WINDOWS, correspondent=address, now=START).memory is Memory.CORRESPONDENT
+    assert store.sight(strange, WINDOWS, now=START + 60).memory is Memory.RETRIED
     assert [record.triplet for record in store.triplets()] == [strange]
     assert [record.origin for record in store.origins()] == [strange.origin]
-    assert [address for address, _ in store.correspondents()] == [strange.mail_from]
+    assert [recorded for recorded, _ in store.correspondents()] == [address]
     assert store.forget_triplet(strange)
     assert store.forget_origin(strange.origin)
     assert not kept_triplets(store)
@@ -220,7 +221,7 @@ def test_no_triplet_is_taken_for_another(store: GreylistRecords) -> None:
     parts = ("", "a", "b", "ab", "a:", ":b", "a|b", "{a}", "a b", "1", "1.0", "A")
     triplets = [Triplet(one, two, three) for one in parts for two in parts for three in parts]
     for each in triplets:
-        assert store.sight(each, WINDOWS, is_vouched=False, now=START).memory is Memory.NEW
+        assert store.sight(each, WINDOWS, now=START).memory is Memory.NEW
     assert set(kept_triplets(store)) == set(triplets)
 
 
@@ -285,7 +286,7 @@ def test_tending_forgets_what_has_expired_and_nothing_else(store: GreylistRecord
     assert kept_origins(store) == paper.origins
     assert dict(store.correspondents()) == paper.correspondents
     assert [entry.subject for entry in store.orders(START + 100).entries] == ["eve@example"]
-    assert store.sight(A1, WINDOWS, is_vouched=False, now=START + 100).memory is Memory.PASSED
+    assert store.sight(A1, WINDOWS, now=START + 100).memory is Memory.PASSED
 
 
 def test_tended_for_long_nothing_is_left(store: GreylistRecords) -> None:
@@ -392,14 +393,14 @@ def test_records_are_written_over_what_is_there(store: GreylistRecords) -> None:
     store.put_origins([origin])
     assert kept_triplets(store)[A1] == record
     assert kept_origins(store) == {"a.example": origin}
-    assert store.sight(triplet("A9"), WINDOWS, is_vouched=False, now=START + moment("9h")).memory is Memory.NEW
+    assert store.sight(triplet("A9"), WINDOWS, now=START + moment("9h")).memory is Memory.NEW
 
 
 def test_written_records_count(store: GreylistRecords) -> None:
     store.put_triplets([TripletRecord(A1, START, START + 60, START + moment("9d"))])
     store.put_origins([OriginRecord("b.example", 5, START, START + moment("9d"))])
-    assert store.sight(A1, WINDOWS, is_vouched=False, now=START + moment("8d")).memory is Memory.PASSED
-    assert store.sight(B1, WINDOWS, is_vouched=False, now=START + moment("8d")).memory is Memory.ORIGIN
+    assert store.sight(A1, WINDOWS, now=START + moment("8d")).memory is Memory.PASSED
+    assert store.sight(B1, WINDOWS, now=START + moment("8d")).memory is Memory.ORIGIN
 
 
 def test_nothing_is_written_of_nothing(store: GreylistRecords) -> None:
@@ -415,7 +416,7 @@ def test_forgetting_a_triplet(store: GreylistRecords) -> None:
     assert not store.forget_triplet(A1)
     assert set(kept_triplets(store)) == {A2}
     assert kept_origins(store)["a.example"].passes == 2
-    assert store.sight(A1, WINDOWS, is_vouched=False, now=START + 7200).memory is Memory.NEW
+    assert store.sight(A1, WINDOWS, now=START + 7200).memory is Memory.NEW
 
 
 def test_forgetting_an_origin_leaves_its_triplets(store: GreylistRecords) -> None:
@@ -424,8 +425,8 @@ def test_forgetting_an_origin_leaves_its_triplets(store: GreylistRecords) -> Non
     assert not store.forget_origin("a.example")
     assert not kept_origins(store)
     assert len(kept_triplets(store)) == 5
-    assert store.sight(triplet("A9"), WINDOWS, is_vouched=False, now=START + moment("9h")).memory is Memory.NEW
-    assert store.sight(A1, WINDOWS, is_vouched=False, now=START + moment("9h")).memory is Memory.PASSED
+    assert store.sight(triplet("A9"), WINDOWS, now=START + moment("9h")).memory is Memory.NEW
+    assert store.sight(A1, WINDOWS, now=START + moment("9h")).memory is Memory.PASSED
 
 
 def test_correspondents(store: GreylistRecords) -> None:
@@ -462,8 +463,8 @@ def test_reading_while_others_write(store: GreylistRecords, other: GreylistRecor
         seen[record.triplet] += 1
         if number % 3 == 0 and number < 300:  # a reader that is slow, and daemons that go on
             fresh = Triplet(f"new{number}.example", "ann@example", "bob@here")
-            assert other.sight(fresh, WINDOWS, is_vouched=False, now=START).memory is Memory.NEW
-            assert store.sight(fresh, WINDOWS, is_vouched=False, now=START + 60).memory is Memory.RETRIED
+            assert other.sight(fresh, WINDOWS, now=START).memory is Memory.NEW
+            assert store.sight(fresh, WINDOWS, now=START + 60).memory is Memory.RETRIED
             assert other.forget_triplet(fresh)
     assert stays <= set(seen)
     assert all(seen[each] == 1 for each in stays)
@@ -479,10 +480,10 @@ def test_a_reader_that_stops_halfway_locks_nobody_out(store: GreylistRecords, ot
     )
     reading = store.triplets()
     next(reading)
-    assert other.sight(A1, WINDOWS, is_vouched=False, now=START).memory is Memory.NEW
-    assert store.sight(A1, WINDOWS, is_vouched=False, now=START + 60).memory is Memory.RETRIED
+    assert other.sight(A1, WINDOWS, now=START).memory is Memory.NEW
+    assert store.sight(A1, WINDOWS, now=START + 60).memory is Memory.RETRIED
     del reading
-    assert other.sight(A1, WINDOWS, is_vouched=False, now=START + 61).memory is Memory.PASSED
+    assert other.sight(A1, WINDOWS, now=START + 61).memory is Memory.PASSED
 
 
 @pytest.mark.parametrize("stores", ["one store", "two stores"])
@@ -490,7 +491,7 @@ def test_many_threads_with_one_triplet(store: GreylistRecords, other: GreylistRe
     both = (store, other) if stores == "two stores" else (store, store)
 
     def sight(number: int, at: float) -> Sighting:
-        return both[number % 2].sight(A1, WINDOWS, is_vouched=False, now=START + at + number * 0.001)
+        return both[number % 2].sight(A1, WINDOWS, now=START + at + number * 0.001)
 
     assert in_threads(lambda number: sight(number, 0)) == {Memory.NEW: 1, Memory.EARLY: THREADS - 1}
     assert in_threads(lambda number: sight(number, 61)) == {Memory.RETRIED: 1, Memory.PASSED: THREADS - 1}
@@ -498,7 +499,7 @@ def test_many_threads_with_one_triplet(store: GreylistRecords, other: GreylistRe
 
 
 def test_many_threads_by_the_stores_own_clock(store: GreylistRecords) -> None:
-    met = in_threads(lambda _number: store.sight(A1, WINDOWS, is_vouched=False))
+    met = in_threads(lambda _number: store.sight(A1, WINDOWS))
     assert met == {Memory.NEW: 1, Memory.EARLY: THREADS - 1}
 
 
@@ -507,7 +508,7 @@ def test_many_threads_with_triplets_of_one_origin(store: GreylistRecords, other:
 
     def sight(number: int, at: float) -> Sighting:
         sighted = Triplet("a.example", "ann@a.example", f"bob{number}@here")
-        return both[number % 2].sight(sighted, WINDOWS, is_vouched=False, now=START + at + number * 0.001)
+        return both[number % 2].sight(sighted, WINDOWS, now=START + at + number * 0.001)
 
     play(store, TWO_PASSES)
     later = moment("3h")
@@ -527,13 +528,13 @@ def test_many_threads_doing_everything(store: GreylistRecords, other: GreylistRe
             now = START + moment("2h") * turn
             sighted = Triplet(origin, f"ann@{origin}", f"bob{turn}@here")
             mine.record([f"carl{turn}@{origin}"], 1e7, now)
-            assert mine.sight(sighted, WINDOWS, is_vouched=True, now=now).memory is Memory.NEW
+            assert mine.sight(sighted, WINDOWS, correspondent=sighted.mail_from, now=now).memory is Memory.NEW
             assert not mine.recalls(sighted, WINDOWS, now)
             mine.tend(now)
-            assert mine.sight(sighted, WINDOWS, is_vouched=True, now=now + 60).memory is Memory.RETRIED
+            assert mine.sight(sighted, WINDOWS, correspondent=sighted.mail_from, now=now + 60).memory is Memory.RETRIED
             mine.set_entry(replace(ANN, subject=f"{turn}@{origin}"))
             mine.orders(now)
-        return mine.sight(Triplet(origin, "x", "y"), WINDOWS, is_vouched=False, now=START + moment("10h"))
+        return mine.sight(Triplet(origin, "x", "y"), WINDOWS, now=START + moment("10h"))
 
     assert in_threads(live) == {Memory.ORIGIN: THREADS}
     assert {record.passes for record in store.origins()} == {5}

@@ -45,8 +45,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     def sighting_of(self, sighted: Triplet, is_vouched: bool) -> Sighting:
         recalled = self.store.recalls(sighted, WINDOWS, self.now)
-        sighting = self.store.sight(sighted, WINDOWS, is_vouched=is_vouched, now=self.now)
-        expected = self.paper.sight(sighted, WINDOWS, self.now, is_vouched=is_vouched)
+        correspondent = sighted.mail_from if is_vouched else ""
+        sighting = self.store.sight(sighted, WINDOWS, correspondent=correspondent, now=self.now)
+        expected = self.paper.sight(sighted, WINDOWS, self.now, correspondent=correspondent)
         if self.tended_at and expected.memory is Memory.LATE:
             # What has expired may be gone, and is then new: who tends when is the store's affair.
             assert sighting.memory in (Memory.LATE, Memory.NEW)

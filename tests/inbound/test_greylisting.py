@@ -52,11 +52,11 @@ class World:
             return Answer(AnswerStatus.NODATA if kind else AnswerStatus.NXDOMAIN)
         return Answer(AnswerStatus.FOUND, tuple(record.encode() for record in records), 300)
 
-    def sight(self, triplet: Triplet, windows: Windows, *, is_vouched: bool) -> Sighting | None:
+    def sight(self, triplet: Triplet, windows: Windows, *, correspondent: str = "") -> Sighting | None:
         if self.is_store_away:
             return None
         self.sighted.append(triplet)
-        return self.store.sight(triplet, windows, is_vouched=is_vouched, now=self.now)
+        return self.store.sight(triplet, windows, correspondent=correspondent, now=self.now)
 
     def recalls(self, triplet: Triplet, windows: Windows) -> bool:
         return not self.is_store_away and self.store.recalls(triplet, windows, self.now)
@@ -143,9 +143,15 @@ def test_five_passes_an_hour_apart_whitelist_the_origin(world: World) -> None:
 
 
 def test_a_correspondent_passes_only_where_spf_vouches(world: World) -> None:
-    world.store.record(["alice@example.com"], 1000.0, START)
-    assert shown(world.judge()) == "pass correspondent"
-    assert shown(world.judge(STRANGER)) == "defer first-sighting"
+    world.store.record(["alice7@example.com"], 1000.0, START)
+    assert shown(world.judge(mail_from=b"alice7@example.com")) == "pass correspondent"
+    assert shown(world.judge(STRANGER, mail_from=b"alice7@example.com")) == "defer first-sighting"
+
+
+def test_a_correspondent_is_that_very_address(world: World) -> None:
+    world.store.record(["alice7@example.com"], 1000.0, START)
+    assert shown(world.judge(mail_from=b"alice8@example.com")) == "defer first-sighting"
+    assert shown(world.judge(mail_from=b"prvs=4521a0b3c1=Alice7@example.com")) == "pass correspondent"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def play(paper: Paper, line: Line, windows: Windows = WINDOWS) -> Sighting | Non
     if line.memory is None:
         paper.record(line.triplet.mail_from, CORRESPONDENT_LIFETIME, now)
         return None
-    return paper.sight(line.triplet, windows, now, is_vouched=line.is_vouched)
+    return paper.sight(line.triplet, windows, now, correspondent=line.correspondent)
 
 
 def played(dialogue: str, windows: Windows = WINDOWS) -> Paper:

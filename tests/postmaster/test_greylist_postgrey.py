@@ -133,7 +133,7 @@ def test_what_a_running_postgrey_lets_pass_passes(greylisting: Greylisting, real
         domain = mail_from.rpartition("@")[2].lower()
         for origin in filter(None, (network_of(client, *PREFIXES), domain)):
             triplet = Triplet(origin, sender, recipient)
-            assert greylisting.store.sight(triplet, WINDOWS, is_vouched=False).memory is Memory.PASSED
+            assert greylisting.store.sight(triplet, WINDOWS).memory is Memory.PASSED
     waits = Triplet("203.0.113.0/24", "once@example.com", "bob@example.org")
     assert not greylisting.store.recalls(waits, WINDOWS)
     assert waits in greylisting.triplets()

@@ -178,7 +178,7 @@ def test_everything_works_beside_daemons_that_write(installation: Installation) 
             while not stopping.is_set():
                 number += 1
                 triplet = Triplet(f"10.{writer}.{number % 200}.0/24", f"a{number}@example.com", "bob@example.org")
-                store.sight(triplet, WINDOWS, is_vouched=False)
+                store.sight(triplet, WINDOWS)
                 stopping.wait(0.001)
         except Exception as error:
             errors.append(error)
@@ -234,7 +234,7 @@ def test_the_whole_way_on_every_store(greylisting_anywhere: Greylisting) -> None
     assert "triplets        2 taken, 0 skipped" in greylisting.succeed("import", path)
     assert "triplets        0 taken, 2 skipped" in greylisting.succeed("import", path)
     triplet = Triplet("example.com", "alice@example.com", "bob@example.org")
-    assert greylisting.store.sight(triplet, WINDOWS, is_vouched=False).memory is Memory.PASSED
+    assert greylisting.store.sight(triplet, WINDOWS).memory is Memory.PASSED
     assert greylisting.entries() == {"bob@example.org": False}
 
 

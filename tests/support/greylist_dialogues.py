@@ -28,6 +28,11 @@ class Line:
     is_vouched: bool
     memory: Memory | None
 
+    @property
+    def correspondent(self) -> str:
+        """The sender's address where SPF vouches for it."""
+        return self.triplet.mail_from if self.is_vouched else ""
+
 
 @dataclass
 class Paper:
@@ -39,8 +44,8 @@ class Paper:
     expected: Counter[float] = field(default_factory=Counter)
     returned: Counter[float] = field(default_factory=Counter)
 
-    def sight(self, sighted: Triplet, windows: Windows, now: float, *, is_vouched: bool = False) -> Sighting:
-        is_correspondent = is_vouched and self.correspondents.get(sighted.mail_from, 0.0) > now
+    def sight(self, sighted: Triplet, windows: Windows, now: float, *, correspondent: str = "") -> Sighting:
+        is_correspondent = bool(correspondent) and self.correspondents.get(correspondent, 0.0) > now
         known = Remembered(self.triplets.get(sighted), self.origins.get(sighted.origin))
         sighting, kept = greylist.sight(sighted, known, windows, now, is_correspondent=is_correspondent)
         if kept.triplet is not None:
