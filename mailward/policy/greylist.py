@@ -109,11 +109,13 @@ def is_whitelisted(origin: OriginRecord, windows: Windows) -> bool:
 
 
 def would_pass(known: Remembered, windows: Windows, now: float) -> bool:
-    """Say whether what is remembered lets a triplet pass by itself; nothing changes."""
+    """Say whether a sighting would pass by what is remembered; nothing changes."""
     origin, record = known.origin, known.triplet
     if origin is not None and origin.expires > now and is_whitelisted(origin, windows):
         return True
-    return record is not None and record.expires > now and record.passed_at > 0.0
+    if record is None or record.expires <= now:
+        return False
+    return record.passed_at > 0.0 or now - record.first_seen >= windows.delay
 
 
 def expected_in(memory: Memory, record: TripletRecord) -> float | None:

@@ -104,7 +104,8 @@ class GreylistMessage:
         self._tell_list_failures()
         if not ruling.is_deferred or greylister.is_shadow:
             return None
-        text = f"Greylisted, try again in {ruling.seconds_left} seconds"
+        left = ruling.seconds_left
+        text = f"Greylisted, try again in {left} second{'s' if left > 1 else ''}"
         return Verdict(Action.TEMPFAIL, ruling.reason, reply=Reply(450, "4.7.1", text))
 
     def _count(self, ruling: Ruling, seconds: float) -> None:

@@ -228,7 +228,10 @@ def test_no_triplet_is_taken_for_another(store: GreylistRecords) -> None:
 def test_recalling_says_whether_a_sighting_would_pass(store: GreylistRecords) -> None:
     assert not store.recalls(A1, WINDOWS, START)
     play(store, "0s A1 first-sighting")
-    assert not store.recalls(A1, WINDOWS, START + 60)  # it would, but as a retry: that is for a sighting to say
+    assert not store.recalls(A1, WINDOWS, START + 59.9)
+    assert store.recalls(A1, WINDOWS, START + 60)
+    assert not store.recalls(A1, WINDOWS, START + WINDOWS.retry_window)
+    assert [record.passed_at for record in store.triplets()] == [0.0]
     play(store, "60s B1 first-sighting\n 120s B1 retried")
     assert store.recalls(B1, WINDOWS, START + 121)
     assert store.recalls(B1, WINDOWS, START + 119 + WINDOWS.remember)

@@ -54,9 +54,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert sighting.first_seen == expected.first_seen
         else:
             assert sighting == expected
-        assert (
-            recalled == (sighting.memory in (Memory.ORIGIN, Memory.PASSED)) or sighting.memory is Memory.CORRESPONDENT
-        )
+        assert recalled == (sighting.memory in PASSES) or sighting.memory is Memory.CORRESPONDENT
         self.nobody_passes_too_soon(sighted, sighting)
         return sighting
 

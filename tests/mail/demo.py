@@ -1,8 +1,9 @@
 """`make demo`: a handful of messages through real Postfixes with Mailward's milters, and what became of each.
 
-First mail that leaves, which mailward-dkim-sign signs; then mail that comes in, which mailward-auth-verify judges. Starts the
-mail worlds of the tests in a temporary folder, on loopback, and removes them afterwards. With KEEP=1 they stay until Ctrl-C
-or TERM, and it says how to send mail through them. Ends with status 1 if a message did not fare as it should.
+First mail that leaves, which mailward-dkim-sign signs; then mail that comes in, which mailward-auth-verify judges; then mail of
+strangers, which mailward-greylist puts off as long as it can tell who they are. Starts the mail worlds of the tests in a
+temporary folder, on loopback, and removes them afterwards. With KEEP=1 they stay until Ctrl-C or TERM, and it says how to send
+mail through them. Ends with status 1 if a message did not fare as it should.
 """
 
 from __future__ import annotations
@@ -17,9 +18,15 @@ from dataclasses import dataclass
 from types import FrameType
 
 from tests.mail.delivered import Delivered
+from tests.mail.demo_greylist import MODE as GREYLISTED
+from tests.mail.demo_greylist import MODES as GREYLISTING_MODES
+from tests.mail.demo_greylist import RECIPIENT as READER
+from tests.mail.demo_greylist import SCENES as STRANGERS
+from tests.mail.demo_greylist import play_greylisting
 from tests.mail.demo_inbound import SCENES as INCOMING
 from tests.mail.demo_inbound import play_incoming
 from tests.mail.domains import EXAMPLE_COM, HOSTED, Signature
+from tests.mail.greylisting import Greylisting
 from tests.mail.inbound import RECEIVER as INBOUND_DOMAIN
 from tests.mail.inbound import Inbound
 from tests.mail.installation import ALICE, BOB, PASSWORD, RECEIVER, STRANGER_ADDRESS, Installation
@@ -60,6 +67,17 @@ It arrives in {inbound.dovecot.folder}/mail/me/Maildir (quarantined: in its .Jun
   daemon's log   {verifier.output_path}
   Postfix's log  {inbound.postfix.log_path}
   metrics        http://127.0.0.1:{verifier.port}/metrics
+
+Mail of strangers, which is put off for two seconds; sent again after that, it comes in:
+
+  swaks --server 127.0.0.1 --port {greylisting} --from x@stranger.example --to {reader} --xclient ADDR=203.0.113.67
+
+It arrives in {strangers.folder}/mail/inbox/new
+
+  configuration  {greylister.configuration}  (for `mailward greylist`, too)
+  daemon's log   {greylister.output_path}
+  Postfix's log  {strangers.postfix.log_path}
+  metrics        http://127.0.0.1:{greylister.port}/metrics
 """
 
 
@@ -107,9 +125,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop_like_ctrl_c)
     try:
         with open_folder("mailward-demo-") as folder:
-            incoming = folder / "incoming"
+            incoming, strangers = folder / "incoming", folder / "strangers"
             incoming.mkdir()
-            return play(Installation(folder), Inbound(incoming, ("quarantine", "reject")))
+            strangers.mkdir()
+            return play(
+                Installation(folder),
+                Inbound(incoming, ("quarantine", "reject")),
+                Greylisting(strangers, GREYLISTING_MODES),
+            )
     except ProgramError as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
@@ -118,22 +141,24 @@ def main() -> int:
         return 0
 
 
-def play(here: Installation, inbound: Inbound) -> int:
-    """Start both worlds, play every scene in them, and keep them if asked to."""
-    print(f"Starting Postfix (three), Dovecot, NSD, OpenDKIM and Mailward's milters in {here.folder} ...", flush=True)
+def play(here: Installation, inbound: Inbound, strangers: Greylisting) -> int:
+    """Start the worlds, play every scene in them, and keep them if asked to."""
+    print(f"Starting Postfix (four), Dovecot, NSD, OpenDKIM and Mailward's milters in {here.folder} ...", flush=True)
     started = time.monotonic()
-    with here, inbound:
+    with here, inbound, strangers:
         print(f"Ready after {time.monotonic() - started:.1f} s.\n")
         print(f"Mail that leaves: signed by mailward-dkim-sign, and it goes all the way to {RECEIVER}.\n")
         unexpected = [number for number, scene in enumerate(SCENES, 1) if not play_scene(here, number, scene)]
         print("Mail that comes in: judged by mailward-auth-verify.\n")
         unexpected += play_incoming(inbound, len(SCENES) + 1)
+        print("Mail of strangers: put off by mailward-greylist, once, as long as that can work.\n")
+        unexpected += play_greylisting(strangers, len(SCENES) + len(INCOMING) + 1)
         if unexpected:
             print(f"Not as it should be: {', '.join(str(number) for number in unexpected)}")
         else:
-            print(f"All {len(SCENES) + len(INCOMING)} as they should be.")
+            print(f"All {len(SCENES) + len(INCOMING) + len(STRANGERS)} as they should be.")
         if os.environ.get("KEEP", "") not in ("", "0"):
-            keep(here, inbound)
+            keep(here, inbound, strangers)
     return 1 if unexpected else 0
 
 
@@ -165,7 +190,7 @@ def describe(delivered: Delivered) -> list[str]:
     return lines
 
 
-def keep(here: Installation, inbound: Inbound) -> None:
+def keep(here: Installation, inbound: Inbound, strangers: Greylisting) -> None:
     """Say how to use the worlds, and leave them running until Ctrl-C or TERM."""
     values = {
         "here": here,
@@ -178,6 +203,10 @@ def keep(here: Installation, inbound: Inbound) -> None:
         "verifier": inbound.verifiers["quarantine"],
         "quarantining": inbound.ports["quarantine"],
         "rejecting": inbound.ports["reject"],
+        "strangers": strangers,
+        "greylister": strangers.greylisters[GREYLISTED],
+        "greylisting": strangers.ports[GREYLISTED],
+        "reader": READER,
     }
     print(INSTRUCTIONS.format(**values), flush=True)
     threading.Event().wait()

@@ -86,7 +86,8 @@ class MilterSession:
 
     def mail(self, mail_from: bytes = b"sender@example.com", *, login: bytes = b"") -> str:
         """Say MAIL FROM; return the reply's letter."""
-        self._macros(b"M", {"{auth_type}": "PLAIN", "{auth_authen}": login} if login else {})
+        macros: dict[str, str | bytes] = {"{auth_type}": "PLAIN", "{auth_authen}": login} if login else {}
+        self._macros(b"M", macros)
         return self._step(b"M", b"<" + mail_from + b">\0", NO_MAIL, NR_MAIL)
 
     def recipient(self, address: bytes) -> Outcome:
@@ -100,7 +101,9 @@ class MilterSession:
 
     def end_of_message(self, queue_id: str = "4QTEST") -> Outcome:
         """Come to the end of a message whose content the milter does not want."""
-        assert self.steps & NO_HEADER and self.steps & NO_END_OF_HEADER and self.steps & NO_BODY
+        assert self.steps & NO_HEADER
+        assert self.steps & NO_END_OF_HEADER
+        assert self.steps & NO_BODY
         self._macros(b"E", {"i": queue_id})
         return self._answer(b"E", b"", 0, 0)
 
