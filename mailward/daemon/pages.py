@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,6 +20,9 @@ from mailward.daemon.metrics import Metrics
 from mailward.daemon.program import Program
 from mailward.daemon.status import Response
 from mailward.daemon.supervisor import Supervisor
+
+# The labels of the gauges that say what is away.
+AWAY_LABELS = frozenset({"nameserver", "breaker"})
 
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 _STYLE = (
@@ -110,8 +113,12 @@ class Pages(Collector):
         ]
         for generation in supervisor.generations:
             parts += _worker_rows(generation, time.monotonic())
+        families = list(self.collect())
+        away = list(self._away_rows(families))
+        if away:
+            parts += ["</table><h2>Away</h2><table><tr><th>what<th>where", *away]
         parts.append("</table><h2>Counters</h2><table><tr><th>what<th>number")
-        parts += self._counter_rows()
+        parts += self._counter_rows(families)
         parts.append("</table>")
         if supervisor.notes:
             parts.append("<h2>Known to the workers</h2><table><tr><th>what<th>state")
@@ -120,15 +127,22 @@ class Pages(Collector):
             parts.append("</table>")
         return "\n".join(parts)
 
-    def _counter_rows(self) -> Iterable[str]:
-        for family in self.collect():
+    def _counter_rows(self, families: Sequence[Metric]) -> Iterable[str]:
+        for family in families:
             for sample in family.samples:
-                is_counter = family.type == "counter" and sample.name.endswith("_total")
-                is_away = "nameserver" in sample.labels or "breaker" in sample.labels  # gauges that say what is away
-                if sample.value and (is_counter or is_away):
-                    labels = " ".join(html.escape(value) for value in sample.labels.values())
-                    name = html.escape(sample.name.removeprefix(self._program.metric_prefix + "_"))
-                    yield f"<tr><td>{name} {labels}<td>{sample.value:.0f}"
+                if family.type == "counter" and sample.name.endswith("_total") and sample.value:
+                    yield self._row(sample.name, sample.labels, f"<td>{sample.value:.0f}")
+
+    def _away_rows(self, families: Sequence[Metric]) -> Iterable[str]:
+        """Yield what is left alone, or stands aside: the gauges that count in how many workers that is so."""
+        for family in families:
+            for sample in family.samples:
+                if family.type == "gauge" and not AWAY_LABELS.isdisjoint(sample.labels) and sample.value:
+                    yield self._row(sample.name, sample.labels, f'<td class="bad">in {sample.value:.0f} workers')
+
+    def _row(self, sample: str, labels: Mapping[str, str], cell: str) -> str:
+        name = html.escape(sample.removeprefix(self._program.metric_prefix + "_"))
+        return f"<tr><td>{name} {' '.join(html.escape(value) for value in labels.values())}{cell}"
 
 
 def _worker_rows(generation: Generation, now: float) -> Iterable[str]:
