@@ -25,7 +25,8 @@ class Load:
     """What is sent: `count` messages, one a connection, after `warm` that are not counted.
 
     `author_domains` is how many domains the message's `%d` runs through; 0 if it has none. Of a folder of messages each
-    is sent in turn, beginning with the one numbered `first`; a `%d` in `mail_from` and `helo` becomes that number.
+    is sent in turn, beginning with the one numbered `first`; a `%d` in `mail_from`, `rcpt_to` and `helo` becomes that number,
+    a `%m` what is left of it modulo `author_domains`. With `attributes` a policy server is asked, and no message sent.
     `nameservers` are the pids of those whose work is no disturbance.
     """
 
@@ -36,9 +37,11 @@ class Load:
     chunk_pause_microseconds: int = 0
     author_domains: int = 0
     mail_from: str = "sender@example.com"
+    rcpt_to: str = "rcpt@example.net"
     helo: str = "client.example.com"
     first: int = 0
     nameservers: Sequence[int] = ()
+    attributes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ class Measurement:
 class Report:
     """What a run measured, and what came back.
 
-    `replies` counts the last replies by their letter in the milter protocol; `added` the fields of the name asked about,
-    `added_with` those of them that hold each text asked about. `max_ms` is the slowest message.
+    `replies` counts the last replies by their letter in the milter protocol, `replies_with` those that begin with each text
+    asked about; `added` the fields of the name asked about, `added_with` those of them that hold each text asked about.
+    `max_ms` is the slowest message.
     """
 
     measurement: Measurement
@@ -72,6 +76,7 @@ class Report:
     added_with: Mapping[str, int]
     max_ms: float
     seconds: float
+    replies_with: Mapping[str, int]
 
 
 class Driver:
@@ -98,10 +103,21 @@ class Driver:
             raise ProgramError(f"{load.count} messages, replies {report.replies}, results {report.added_with}")
         return report.measurement
 
+    def greylist(self, socket: Path, pids: Sequence[int], load: Load, replies: Sequence[str]) -> Measurement:
+        """Send the load and measure; ProgramError unless every last reply begins with one of these."""
+        wanted = [item for text in replies for item in ("-y", text)]
+        report = self._report(self._command(socket, pids, load), wanted)
+        if sum(report.replies_with.values()) != load.count:
+            raise ProgramError(f"{load.count} messages, replies {report.replies}, {report.replies_with}")
+        return report.measurement
+
     def send(self, socket: Path, pid: int, load: Load, field: str, texts: Sequence[str] = ()) -> Report:
         """Send the load, and count the added fields of this name, and those of them that hold each text."""
         wanted = ["-A", field, *(item for text in texts for item in ("-x", text))]
-        found = json.loads(run([*self._command(socket, pid, load), *wanted], seconds=None))  # -t bounds each reply
+        return self._report(self._command(socket, [pid], load), wanted)
+
+    def _report(self, command: Sequence[str], wanted: Sequence[str]) -> Report:
+        found = json.loads(run([*command, *wanted], seconds=None))  # -t bounds each reply
         return Report(
             Measurement(
                 per_second=found["per_second"],
@@ -117,11 +133,12 @@ class Driver:
             added_with=found["fields_with"],
             max_ms=found["max_ms"],
             seconds=found["seconds"],
+            replies_with=found["replies_with"],
         )
 
     def start(self, socket: Path, pid: int, load: Load) -> subprocess.Popen[bytes]:
         """Start sending and return at once, for a caller who watches meanwhile; its report goes to a pipe."""
-        return subprocess.Popen([*self._command(socket, pid, load), "-A", SIGNATURE_FIELD], stdout=subprocess.PIPE)
+        return subprocess.Popen([*self._command(socket, [pid], load), "-A", SIGNATURE_FIELD], stdout=subprocess.PIPE)
 
     def signature_tags(self, socket: Path, message: Path) -> list[dict[str, str]]:
         """Send one message and return the tags of each signature that was added, white space left out."""
@@ -135,13 +152,16 @@ class Driver:
 
     def _first_edits(self, socket: Path, load: Load) -> str:
         """Send one message and return the modifications that were asked for, as milterload prints them."""
-        return run([*self._command(socket, None, replace(load, count=1, warm=0, connections=1)), "-v"], seconds=None)
+        return run([*self._command(socket, [], replace(load, count=1, warm=0, connections=1)), "-v"], seconds=None)
 
-    def _command(self, socket: Path, pid: int | None, load: Load) -> Sequence[str]:
+    def _command(self, socket: Path, pids: Sequence[int], load: Load) -> Sequence[str]:
         command = [str(self._binary), "-s", f"unix:{socket}", "-f", str(load.message)]
-        command += ["-p", str(pid)] if pid else []
+        command += [item for pid in pids for item in ("-p", str(pid))]
+        command += [item for attribute in load.attributes for item in ("-a", attribute)]
+        command += ["-P"] if load.attributes else []
         command += ["-n", str(load.count), "-w", str(load.warm), "-c", str(load.connections)]
-        command += ["-F", load.mail_from, "-H", load.helo, "-O", str(load.first), "-K", str(load.author_domains)]
+        command += ["-F", load.mail_from, "-R", load.rcpt_to, "-H", load.helo]
+        command += ["-O", str(load.first), "-K", str(load.author_domains)]
         command += [item for nameserver in load.nameservers for item in ("-N", str(nameserver))]
         return [*command, "-t", str(REPLY_SECONDS), "-d", str(load.chunk_pause_microseconds)]
 

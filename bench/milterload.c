@@ -13,7 +13,7 @@
  * -F ADDR   envelope sender (default sender@example.com); %d becomes the message's number
  * -R ADDR   envelope recipient, may be given several times (default rcpt@example.net); %d as above
  * -I IP     client address (default 192.0.2.10); %d becomes 1..250 by message number
- * -K N      %d in a header field's value becomes the message's number modulo N (default: left as it is)
+ * -K N      %d in a header field's value becomes the message's number modulo N (default: left as it is); %m does in -F, -R, -H, -a
  * -H NAME   HELO name and client host name (default client.example.com); %d becomes the message's number
  * -M K=V    a macro sent before CONNECT (j, {daemon_name}, ...) or MAIL ({auth_authen}, ...); repeatable
  * -a K=V    a policy attribute, repeatable; %d becomes the request's number
@@ -24,6 +24,8 @@
  * -d USEC   pause after each chunk of the body, so that a large message takes long enough to be watched
  * -A NAME   count the header fields of this name that were added ("fields_added": did the milter do its work?)
  * -x TEXT   count the fields of that name whose value has this text ("fields_with": TEXT: N); repeatable
+ * -y TEXT   count the last replies that begin with this ("replies_with": TEXT: N): a reply code with its text, a policy
+ *           server's action, or the letter of any other reply; repeatable
  * -v        print the modifications asked for the first message
  *
  * One line of JSON is printed: rate, latency percentiles (ms), how many replies of each kind,
@@ -67,6 +69,9 @@ static struct message *msgs;
 static const char *added_name = NULL, *texts[MAXLIST];
 static int ntext;
 static atomic_long fields_with[MAXLIST];
+static const char *begins[MAXLIST];
+static int nbegin;
+static atomic_long replies_with[MAXLIST];
 static long total = 1000, warm = 0, first_no = 0, modulo = 0, chunk_pause = 0;
 static int conns = 4, permsg = 0, timeout_s = 30, verbose, policy;
 static atomic_long next_no, errors, fields_added;
@@ -116,7 +121,7 @@ static void load_all(const char *path) {
 }
 
 /* ---- connection ---- */
-struct conn { int fd; char *out; size_t len, cap; uint32_t proto; char in[1 << 16]; size_t ilen, ipos; };
+struct conn { int fd; char *out; size_t len, cap; uint32_t proto; char in[1 << 16]; size_t ilen, ipos; char text[128]; };
 
 static int dial(void) {
     int fd;
@@ -170,6 +175,7 @@ static int reply(struct conn *c, int show) {
         char *b = malloc(l); if (need(c, b, l - 1)) { free(b); return -1; } b[l - 1] = 0;
         count_added(op, b, l - 1);
         if (show) { printf("  %c ", op); for (uint32_t i = 0; i + 1 < l; i++) putchar(b[i] ? b[i] : '|'); putchar('\n'); }
+        if (op == 'y') snprintf(c->text, sizeof c->text, "%s", b); else snprintf(c->text, sizeof c->text, "%c", op);
         free(b);
         if (strchr("hi+-mbqpes2l", op) && op != 's') continue;
         return (unsigned char)op;
@@ -177,7 +183,9 @@ static int reply(struct conn *c, int show) {
 }
 static int step(struct conn *c, uint32_t nr) { return (c->proto & nr) ? 'c' : reply(c, 0); }
 static void expand(char *o, size_t n, const char *t, long i) {
-    const char *p = strstr(t, "%d"); if (!p) { snprintf(o, n, "%s", t); return; }
+    const char *p = strstr(t, "%d"), *m = strstr(t, "%m");
+    if (modulo && m && !p) { p = m; i %= modulo; }
+    if (!p) { snprintf(o, n, "%s", t); return; }
     snprintf(o, n, "%.*s%ld%s", (int)(p - t), t, i, p + 2);
 }
 static void macro_cmd(struct conn *c, char stage, int mail) {
@@ -215,10 +223,12 @@ static int send_message(struct conn *c, long no) {
         if ((x = step(c, 0x4000)) != 'c') return x;
     }
     n = 0; b[n++] = 'R'; n += snprintf(b + n, sizeof b - n, "i") + 1; n += snprintf(b + n, sizeof b - n, "%s", q) + 1; cmd(c, 'D', b, n);
-    if (!(c->proto & 8)) for (int i = 0; i < nrcpt; i++) {
+    int taken = c->proto & 8; x = 'c';
+    if (!taken) for (int i = 0; i < nrcpt; i++) {   /* a refusal is of that recipient; the message ends where none is left */
         expand(a, sizeof a, rcpts[i], no); n = snprintf(b, sizeof b, "<%s>", a) + 1; cmd(c, 'R', b, n);
-        if ((x = step(c, 0x8000)) != 'c') return x;
+        x = step(c, 0x8000); if (x == 'c') taken = 1; else if (!strchr("try", x)) return x;
     }
+    if (!taken) return x;
     if (!(c->proto & 0x200)) { cmd(c, 'T', NULL, 0); if ((x = step(c, 0x10000)) != 'c') return x; }
     if (!(c->proto & 0x20)) for (int i = 0; i < m->nh; i++) {
         char v[1024]; const char *value = m->h[i].value;
@@ -246,19 +256,24 @@ static int policy_request(struct conn *c, long no) {
     char line[2048]; size_t n = 0; char prev = 0, ch;
     for (;;) { if (need(c, &ch, 1)) return -1; if (ch == '\n' && prev == '\n') break; if (n < sizeof line - 1) line[n++] = ch; prev = ch; }
     line[n] = 0; if (verbose && no == first_no) printf("  %s", line);
-    char *a = strstr(line, "action="); return a ? toupper((unsigned char)a[7]) : '?';
+    char *a = strstr(line, "action="); snprintf(c->text, sizeof c->text, "%.*s", a ? (int)strcspn(a + 7, "\n") : 0, a ? a + 7 : "");
+    return a ? toupper((unsigned char)a[7]) : '?';
 }
 static void *worker(void *arg) {
     (void)arg; struct conn *c = calloc(1, sizeof *c); c->fd = -1; int used = 0;
     for (;;) {
         long place = atomic_fetch_add(&next_no, 1), no = first_no + place; if (place >= total + warm) break;
         double t0 = now(); int x = 'c';
-        if (c->fd < 0) { used = 0; if (policy) { c->fd = dial(); c->len = c->ilen = c->ipos = 0; if (c->fd < 0) x = -1; } else x = open_conn(c, no); }
+        if (c->fd < 0) { used = 0; c->text[0] = 0; if (policy) { c->fd = dial(); c->len = c->ilen = c->ipos = 0; if (c->fd < 0) x = -1; } else x = open_conn(c, no); }
+        int at_connect = x != 'c';
         if (x == 'c') x = policy ? policy_request(c, no) : send_message(c, no);
         if (place >= warm) lat[place - warm] = now() - t0;
         if (x < 0) { atomic_fetch_add(&errors, 1); if (c->fd >= 0) close(c->fd); c->fd = -1; continue; }
-        if (place >= warm) atomic_fetch_add(&replies[x & 255], 1);
-        if (++used >= permsg || x == 'r' || x == 't' || x == '4') { if (c->fd >= 0) { if (!policy) { cmd(c, 'Q', NULL, 0); flush_out(c); } close(c->fd); } c->fd = -1; }
+        if (place >= warm) {
+            atomic_fetch_add(&replies[x & 255], 1);
+            for (int i = 0; i < nbegin; i++) if (!strncmp(c->text, begins[i], strlen(begins[i]))) atomic_fetch_add(&replies_with[i], 1);
+        }
+        if (++used >= permsg || at_connect || (x == '4' && !policy)) { if (c->fd >= 0) { if (!policy) { cmd(c, 'Q', NULL, 0); flush_out(c); } close(c->fd); } c->fd = -1; }
         else if (!policy) cmd(c, 'A', NULL, 0);
     }
     if (c->fd >= 0) { if (!policy) { cmd(c, 'Q', NULL, 0); flush_out(c); } close(c->fd); }
@@ -303,7 +318,7 @@ static int cmp(const void *a, const void *b) { double x = *(double *)a, y = *(do
 
 int main(int argc, char **argv) {
     int o;
-    while ((o = getopt(argc, argv, "s:c:n:m:f:F:R:I:H:K:M:N:a:A:d:O:p:t:w:x:vP")) != -1) switch (o) {
+    while ((o = getopt(argc, argv, "s:c:n:m:f:F:R:I:H:K:M:N:a:A:d:O:p:t:w:x:y:vP")) != -1) switch (o) {
         case 's': addr = optarg; break; case 'c': conns = atoi(optarg); break; case 'n': total = atol(optarg); break;
         case 'm': permsg = atoi(optarg); break; case 'f': load_all(optarg); break; case 'F': from = optarg; break;
         case 'R': rcpts[nrcpt++] = optarg; break; case 'I': client = optarg; break; case 'H': helo = optarg; break;
@@ -311,6 +326,7 @@ int main(int argc, char **argv) {
         case 'N': nameservers.roots[nameservers.n++] = atoi(optarg); break;
         case 'K': modulo = atol(optarg); break; case 'd': chunk_pause = atol(optarg); break; case 'A': added_name = optarg; break;
         case 'O': first_no = atol(optarg); break; case 'x': texts[ntext++] = optarg; break;
+        case 'y': begins[nbegin++] = optarg; break;
         case 't': timeout_s = atoi(optarg); break; case 'w': warm = atol(optarg); break; case 'v': verbose = 1; break; case 'P': policy = 1; break;
         default: return 2; }
     if (!addr || (!policy && !nmsgs)) { fprintf(stderr, "milterload: -s and (-f or -P) are needed\n"); return 2; }
@@ -318,7 +334,7 @@ int main(int argc, char **argv) {
     if (!permsg) permsg = policy ? 100 : 1;
     lat = calloc(total + 1, sizeof *lat);
     double c0, c1, n0, n1, m0, m1, o0, o1; long r0, r1; int k; pthread_t t[1024]; if (conns > 1024) conns = 1024;
-    long all = total; if (warm) { total = 0; for (int i = 0; i < conns; i++) pthread_create(&t[i], NULL, worker, NULL); for (int i = 0; i < conns; i++) pthread_join(t[i], NULL); total = all; atomic_store(&next_no, warm); atomic_store(&errors, 0); atomic_store(&fields_added, 0); for (int i = 0; i < ntext; i++) atomic_store(&fields_with[i], 0); for (int i = 0; i < 256; i++) atomic_store(&replies[i], 0); }
+    long all = total; if (warm) { total = 0; for (int i = 0; i < conns; i++) pthread_create(&t[i], NULL, worker, NULL); for (int i = 0; i < conns; i++) pthread_join(t[i], NULL); total = all; atomic_store(&next_no, warm); atomic_store(&errors, 0); atomic_store(&fields_added, 0); for (int i = 0; i < MAXLIST; i++) { atomic_store(&fields_with[i], 0); atomic_store(&replies_with[i], 0); } for (int i = 0; i < 256; i++) atomic_store(&replies[i], 0); }
     usage_of(&nameservers, &n0, &r0, &k); usage_of(&counted, &c0, &r0, &k); m0 = machine_cpu(); o0 = own_cpu(); double t0 = now();
     for (int i = 0; i < conns; i++) pthread_create(&t[i], NULL, worker, NULL);
     for (int i = 0; i < conns; i++) pthread_join(t[i], NULL);
@@ -329,6 +345,7 @@ int main(int argc, char **argv) {
            total, atomic_load(&errors), dt, total / dt, lat[total / 2] * 1e3, lat[(long)(total * .95)] * 1e3, lat[(long)(total * .99)] * 1e3, lat[total - 1] * 1e3);
     int first = 1; for (int i = 0; i < 256; i++) if (replies[i]) { printf("%s\"%c\": %ld", first ? "" : ", ", i, atomic_load(&replies[i])); first = 0; }
     printf("}, \"fields_with\": {"); for (int i = 0; i < ntext; i++) printf("%s\"%s\": %ld", i ? ", " : "", texts[i], atomic_load(&fields_with[i]));
+    printf("}, \"replies_with\": {"); for (int i = 0; i < nbegin; i++) printf("%s\"%s\": %ld", i ? ", " : "", begins[i], atomic_load(&replies_with[i]));
     printf("}, \"fields_added\": %ld, \"cpu_us_each\": %.1f, \"memory_kb\": %ld, \"processes\": %d, \"driver_cpu_us_each\": %.1f, \"nameserver_cpu_us_each\": %.1f, \"elsewhere_cores\": %.2f}\n",
            atomic_load(&fields_added), counted.n ? (c1 - c0) / total * 1e6 : 0.0, r1, k, (o1 - o0) / total * 1e6, (n1 - n0) / total * 1e6, counted.n ? elsewhere : 0.0);
     return atomic_load(&errors) ? 1 : 0;

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from bench.driver import RESULTS_FIELD, Load, Report
 from bench.incoming import DOMAINS_ZONE, IncomingMail
-from bench.nameservers import silenced
 from bench.verifiers import Task, Verifier, running
 from bench.workbench import CONNECTIONS, Workbench
 from tests.support.nameserver import Nameserver
 from tests.support.processes import ProgramError
+from tests.support.silence import silenced
 
 OURS = "mailward"
 DOMAINS = 4000

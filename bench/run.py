@@ -10,11 +10,15 @@ pid it was started with.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.jobs import JOBS, Job
 from bench.namespace import enter
+from bench.plots import PLOTS
 from bench.report import keep, titled
 from bench.workbench import Options, Workbench, open_workbench
 from tests.support.processes import ProgramError
@@ -26,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     enter("bench.run", sys.argv[1:] if arguments is None else arguments)
     failures = 0
     try:
-        with open_workbench(Options(chosen.rounds, chosen.messages)) as workbench:
+        with open_workbench(Options(chosen.rounds, chosen.messages, plots_folder(is_kept=chosen.keep))) as workbench:
             for job in chosen.jobs:
                 failures += not run_job(job, workbench, is_kept=chosen.keep)
     except ProgramError as error:
@@ -48,6 +52,11 @@ def run_job(job: Job, workbench: Workbench, *, is_kept: bool) -> bool:
         keep(job.name, text)
     print(f"\n{text}\n", flush=True)
     return True
+
+
+def plots_folder(*, is_kept: bool) -> Path:
+    """Return where plots go: beside RESULTS.md, which links them, or where they do no harm."""
+    return PLOTS if is_kept else Path(tempfile.gettempdir()) / f"mailward-plots-{os.getpid()}"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -21,10 +21,14 @@ DNS_TTL = 3600  # longer than a run: what is measured is signing, not look-ups a
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line chose; `messages` is the number of 4 kB messages a program gets in a round."""
+    """What the command line chose; `messages` is the number of 4 kB messages a program gets in a round.
+
+    `plots` is the folder for what is drawn; it may not exist yet.
+    """
 
     rounds: int
     messages: int
+    plots: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.jobs import domains, large, memory, outage, sign, verify, verify_large, verify_memory
+from bench.jobs import (
+    domains,
+    greylist,
+    greylist_outage,
+    greylist_scale,
+    large,
+    memory,
+    outage,
+    sign,
+    verify,
+    verify_large,
+    verify_memory,
+)
 from bench.workbench import Workbench
 
 
@@ -28,4 +40,7 @@ JOBS = (
     Job("verify-large", "Verifying large messages: CPU for a message of 1 MB", verify_large.run),
     Job("verify-memory", "Verifying: memory", verify_memory.run),
     Job("outage", "Verifying while the DNS is away", outage.run),
+    Job("greylist", "Greylisting: fresh and known triplets", greylist.run),
+    Job("greylist-outage", "Greylisting through an outage", greylist_outage.run),
+    Job("greylist-scale", "Greylisting: ten million triplets in SQLite", greylist_scale.run),
 )
