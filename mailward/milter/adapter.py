@@ -239,8 +239,10 @@ class MilterServing:
             return self._fail(context, session)
         session.transaction.queue_id = _macro(context, "i") or ""
         session.is_header_complete = True  # there is none to wait for
-        verdict = cast(EnvelopeFilter, session.filter).data()
-        return int(milter.CONTINUE) if verdict is None else self._conclude(context, session, verdict)
+        if cast(EnvelopeFilter, session.filter).data():
+            return int(milter.CONTINUE)
+        session.transaction = session.filter = None
+        return int(milter.ACCEPT)
 
     def _header(self, context: Any, name: str, value: bytes) -> int:
         """Gather a field. Guarded in place: it runs a dozen times a message, and a wrapper would double its cost."""

@@ -32,11 +32,15 @@ class EnvelopeFilter(Protocol):
     def recipient(self, address: bytes) -> Verdict | None:
         """Decide on one recipient, given without its brackets; None where it passes. The others are not concerned."""
 
-    def data(self) -> Verdict | None:
-        """Decide on the message, whose recipients are all known; None where fields are to be added at its end."""
+    def data(self) -> bool:
+        """Say whether the message's end is wanted, its recipients being known; without it the message passes now.
+
+        Nothing can be refused here: after a refusal at DATA libmilter takes the message for done and answers no more, while
+        Postfix goes on with the transaction, and then without the milter.
+        """
 
     def end_of_message(self) -> Verdict:
-        """Decide; the verdict may hold edits."""
+        """Decide on the message as a whole; the verdict may hold edits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 
 from mailward.inbound.greylisting import Rules
-from mailward.model.errors import ConfigError
+from mailward.model.errors import ConfigError, Mistake
 from mailward.model.greylist import EntryKind, Windows
+from mailward.model.state import MemoryState
 from mailward.policy.dns_lists import Kind, parse_dns_list
 from mailward.policy.exemptions import Exemptions, compile_exemptions, normalize_subject
 from mailward.settings.client_lists import read_client_list, shipped_non_retriers
@@ -18,6 +19,8 @@ from mailward.settings.common import Dns, Service, Shared, Validator, at_least, 
 from mailward.settings.values import Duration, NetworkList, Port, SocketAddress
 
 DAY = 86400.0
+# Always exempt: mail of sendmail(1), whose submission Postfix must not see refused, and what content filters hand back.
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 
 
 def _check_dnsbl(_instance: object, _attribute: object, values: tuple[str, ...]) -> None:
@@ -63,7 +66,7 @@ class Greylist(Service):
     mode: str = attrs.field(default="all", validator=one_of("all", "suspicious"))
     dnsbl: tuple[str, ...] = attrs.field(default=(), validator=_check_dnsbl)
     dnswl: tuple[str, ...] = attrs.field(default=(), validator=_check_dnswl)
-    networks: NetworkList = NetworkList((ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")))
+    networks: NetworkList = NetworkList()
     names: tuple[str, ...] = attrs.field(default=(), validator=_check_subjects(EntryKind.NAME))
     senders: tuple[str, ...] = attrs.field(default=(), validator=_check_subjects(EntryKind.SENDER))
     recipients: tuple[str, ...] = attrs.field(default=(), validator=_check_subjects(EntryKind.RECIPIENT))
@@ -118,10 +121,17 @@ def read_exemptions(own: Greylist) -> Exemptions:
     if own.non_retriers:
         lists.append(shipped_non_retriers())
     return compile_exemptions(
-        own.networks,
+        (*LOOPBACK, *own.networks),
         own.names,
         own.senders,
         own.recipients,
         [network for client_list in lists for network in client_list.networks],
         [name for client_list in lists for name in client_list.names],
     )
+
+
+def check_state(settings: Settings, file: str) -> None:
+    """Raise ConfigError where the workers would not share what they remember; `file` is the configuration's."""
+    if isinstance(settings.state.state, MemoryState) and settings.greylist.workers != 1:
+        expected = 'expected "memory:" with workers = 1 alone: each worker would have a memory of its own'
+        raise ConfigError([Mistake(file, "state", expected)])

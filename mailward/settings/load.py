@@ -7,6 +7,7 @@ what a value may look like.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import types
 import typing
@@ -193,6 +194,7 @@ def _key_name(field: attrs.Attribute[Any]) -> str:
 
 def _shown(value: object) -> str:
     text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = re.sub(r"://[^@]*@", "://…@", text)  # an address of another key's, put here by mistake, may have a password
     return text if len(text) <= 60 else text[:60] + "…"
 
 

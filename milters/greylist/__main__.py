@@ -17,7 +17,7 @@ DESCRIPTION
     clients known to retry no longer come back, and while an operator has switched it off (`mailward greylist off 2h`). Each
     is found out and ends by itself; it is logged once by each worker, counted, and shown.
 
-    The null sender is deferred at DATA instead of RCPT: those who call back to see whether an address exists get an answer.
+    The null sender is deferred at the end of its message: those who call back to see whether an address exists get an answer.
 
 CONFIGURATION
     `state` and `durability`, where and how safely is remembered, and the table [greylist] of mailward.toml(5):
@@ -40,8 +40,8 @@ CONFIGURATION
         DNS lists: "zen.spamhaus.org", or with the answers that count: "list.dnswl.org=127.0.[0..255].[1..3]".
         Clients on a list of `dnswl` pass at once.
     networks, names, senders, recipients
-        Who passes at once: clients by network, or by confirmed name (and what is below it); senders by address or domain (which
-        anybody can forge); recipients who do not want greylisting, by address or domain.
+        Who passes at once, beside this host: clients by network, or by confirmed name (and what is below it); senders by
+        address or domain (which anybody can forge); recipients who do not want greylisting, by address or domain.
     non_retriers, non_retriers_files
         The shipped list of clients known not to retry (true), and lists of your own in the same form.
     field
@@ -88,7 +88,7 @@ from mailward.milter.adapter import MilterServing
 from mailward.milter.program import Wants
 from mailward.model.state import Durability
 from mailward.policy.exemptions import Exemptions
-from mailward.settings.greylist import Settings, read_exemptions
+from mailward.settings.greylist import Settings, check_state, read_exemptions
 from mailward.settings.load import read_sections, structure
 from milters.greylist.filter import METRICS, Greylister, GreylistMessage
 from milters.greylist.watch import Watch
@@ -97,6 +97,7 @@ from milters.greylist.watch import Watch
 def load(path: Path) -> Loaded:
     """Read and check everything a worker needs. Raises ConfigError with every mistake."""
     settings = structure(read_sections(path), Settings)
+    check_state(settings, str(path))
     exemptions = read_exemptions(settings.greylist)
     return Loaded(
         settings.greylist,

@@ -1,8 +1,8 @@
 """The way of one message through the greylister: each recipient is judged at RCPT, and only that one is deferred.
 
-The null sender is judged at DATA: whoever calls back to see whether an address exists says RCPT and leaves, and an answer of 450
-would keep mail of ours from being sent. What is found and decided is mailward.inbound.greylisting's; this file adds the
-clock, the resolver, the store, the counters and the log.
+The null sender is judged at the end of the message: whoever calls back to see whether an address exists says RCPT and leaves,
+and an answer of 450 would keep mail of ours from being sent. (Not at DATA, see EnvelopeFilter.) What is found and decided is
+mailward.inbound.greylisting's; this file adds the clock, the resolver, the store, the counters and the log.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ METRICS = (
     Histogram("seconds", "Time that judging a recipient took."),
     Counter(FAILURES, "Times the store did not answer, or too late.", "reason", tuple(f.value for f in StoreFailure)),
     Counter(OPENED, "Times the store was found away and left alone."),
+    Counter(
+        "dns_list_failures", "Times a DNS list said nothing of a client.", "reason", tuple(f.value for f in ListFailure)
+    ),
     Gauge(
         "breakers_open", "Workers in which greylisting stands aside, by why.", "breaker", tuple(a.value for a in Aside)
     ),
@@ -78,20 +81,25 @@ class GreylistMessage:
         """Judge a recipient; that of the null sender only once the message is to come."""
         return self._judge(address) if self._transaction.envelope.mail_from else None
 
-    def data(self) -> Verdict | None:
-        """Judge what has not been judged, and let the message go unless it shall get its field."""
+    def data(self) -> bool:
+        """Ask for the end of the message where something has still to be judged, or the message shall get its field."""
+        return not self._transaction.envelope.mail_from or self._wants_field()
+
+    def end_of_message(self) -> Verdict:
+        """Judge the null sender's recipients; say in a field how long the message was delayed."""
         envelope = self._transaction.envelope
         if not envelope.mail_from:
             verdicts = [self._judge(address) for address in envelope.rcpt_to]
             deferred = [verdict for verdict in verdicts if verdict is not None]
             if deferred:
                 return deferred[-1]
-        return None if self._greylister.writes_field and self._waited else _PASSED
-
-    def end_of_message(self) -> Verdict:
-        """Say in a field how long the message was delayed."""
+        if not self._wants_field():
+            return _PASSED
         value = f" delayed {self._waited:.0f} seconds by {self._greylister.authserv_id}"
         return Verdict(Action.ACCEPT, PASS, (InsertField(FIELD, value),))
+
+    def _wants_field(self) -> bool:
+        return self._greylister.writes_field and self._waited > 0
 
     def _judge(self, address: bytes) -> Verdict | None:
         """Rule on one recipient, tell, and say what happens."""
@@ -100,7 +108,8 @@ class GreylistMessage:
         seconds = time.perf_counter() - started
         self._count(ruling, seconds)
         self._log(address, ruling, seconds)
-        self._waited = max(self._waited, ruling.waited)
+        if not greylister.is_shadow:  # nobody was made to wait
+            self._waited = max(self._waited, ruling.waited)
         self._tell_list_failures()
         if not ruling.is_deferred or greylister.is_shadow:
             return None
@@ -117,7 +126,7 @@ class GreylistMessage:
             counted.append(("recipients", DEFER if ruling.is_deferred else PASS))
         metrics.count_each(counted)
         metrics.observe("seconds", seconds)
-        if ruling.waited:
+        if ruling.waited and not greylister.is_shadow:
             metrics.observe("delay_seconds", ruling.waited)
         if ruling.is_stranger:
             greylister.watch.count_stranger()

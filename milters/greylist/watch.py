@@ -79,7 +79,7 @@ class Watch:
 
     def start(self) -> None:
         """Begin to watch; called in a worker, after the fork. What has been ordered is known before the first message."""
-        self.step(time.monotonic())
+        self._step_safely()
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def conditions(self) -> Conditions:
@@ -110,12 +110,15 @@ class Watch:
     def _run(self) -> None:
         """Ask and look, several times a second. A thread's whole life."""
         while True:
-            try:
-                self.step(time.monotonic())
-            except Exception:  # noqa: BLE001 - without this thread what is away would stay away for ever
-                self._log.exception("watch-failed")
-                time.sleep(1.0)
+            self._step_safely()
             time.sleep(STEP_SECONDS)
+
+    def _step_safely(self) -> None:
+        try:
+            self.step(time.monotonic())
+        except Exception:  # noqa: BLE001 - without this thread what is away would stay away for ever
+            self._log.exception("watch-failed")
+            time.sleep(1.0)
 
     def step(self, now: float) -> None:
         """Do what is due."""
@@ -126,16 +129,18 @@ class Watch:
         self._show()
 
     def _read_orders(self) -> None:
-        orders = self._guarded.attempt(self._store.orders)
+        orders = self._guarded.consult(self._store.orders)
         if orders is None or orders == self._orders:
             return
         if orders.off_until != self._orders.off_until:
             self._log.warning("switched", until=orders.off_until or "on")
         self._orders = orders
+        for entry in self._configured.with_entries(orders.entries).unreadable:
+            self._log.warning("entry-unreadable", kind=entry.kind.value, subject=entry.subject)
         self._make_conditions(self._configured.with_entries(orders.entries))
 
     def _read_returns(self) -> None:
-        counts = self._guarded.attempt(self._store.returns)
+        counts = self._guarded.consult(self._store.returns)
         if counts is None:
             return
         old, self._returns = self._returns, self._returns.step(counts, time.time())

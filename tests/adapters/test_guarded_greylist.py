@@ -29,12 +29,14 @@ class OddStore:
         self.failure: StoreFailure | None = None
         self.seconds = 0.0
         self.asked = 0
+        self.probes = 0
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
 
         def called(*arguments: Any, **named: Any) -> Any:
             self.asked += 1
+            self.probes += name == "probe"
             time.sleep(self.seconds)
             if self.failure is not None:
                 raise StoreError(self.failure, "as told")
@@ -119,8 +121,8 @@ def test_what_can_be_read_does_not_hide_that_nothing_can_be_written(guarded: Gua
         assert guarded.sight(replace(TRIPLET, rcpt_to=f"{number}@example.net"), WINDOWS) is None
         store.failure = None
         sight(guarded)
-        guarded.attempt(store.orders)
-        guarded.attempt(store.tend)
+        guarded.consult(store.orders)
+        guarded.look_after()
     assert guarded.is_open
 
 
@@ -140,7 +142,7 @@ def test_it_closes_by_itself_once_a_probe_has_written(guarded: GuardedGreylist, 
         guarded.look_after()
         time.sleep(0.05)
     assert guarded.is_open
-    assert store.asked < 8  # the waits between probes grow
+    assert store.probes < 4  # the waits between them grow
     store.failure = None
 
     def is_back() -> bool:
@@ -152,15 +154,68 @@ def test_it_closes_by_itself_once_a_probe_has_written(guarded: GuardedGreylist, 
     assert sight(guarded) is not None
 
 
-def test_housekeeping_may_be_slow_but_must_not_fail(guarded: GuardedGreylist, store: OddStore) -> None:
+def test_housekeeping_that_is_slow_or_fails_is_told_once_and_takes_nothing_away(
+    guarded: GuardedGreylist, store: OddStore, told: Told
+) -> None:
     store.seconds = BUDGET * 1.2
     guarded.look_after()
     guarded.look_after()
-    assert not guarded.is_open
     store.seconds, store.failure = 0.0, StoreFailure.FULL
     guarded.look_after()
     guarded.look_after()
-    assert guarded.is_open
+    assert not guarded.is_open
+    assert told.events == [("error", "store-housekeeping-failed")]
+    assert told.counts[FAILURES, "full"] == 2
+
+
+def test_housekeeping_goes_on_while_the_store_is_left_alone(guarded: GuardedGreylist, store: OddStore) -> None:
+    store.failure = StoreFailure.FULL
+    sight(guarded)
+    sight(guarded)
+    asked = store.asked
+    guarded.look_after()
+    assert store.asked == asked + 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "opens"),
+    [
+        (StoreFailure.AWAY, True),
+        (StoreFailure.TIMEOUT, True),
+        (StoreFailure.DAMAGED, False),
+        (StoreFailure.REFUSED, False),
+    ],
+    ids=lambda value: value.value if isinstance(value, StoreFailure) else "",
+)
+def test_what_no_message_waits_for_opens_it_only_where_nobody_answers(
+    guarded: GuardedGreylist, store: OddStore, told: Told, failure: StoreFailure, opens: bool
+) -> None:
+    store.failure = failure
+    assert [guarded.consult(store.orders) for _ in range(3)] == [None] * 3
+    assert guarded.is_open is opens
+    assert [event for _, event in told.events] == (["store-away"] if opens else ["store-read-failed"])
+
+
+def test_a_probe_that_succeeds_where_messages_fail_makes_no_flapping(
+    guarded: GuardedGreylist, store: OddStore, told: Told
+) -> None:
+    """Each time it opens again soon it is left alone for longer, and the log has it once."""
+    waits = []
+    for _ in range(3):
+        store.failure = StoreFailure.REFUSED
+        while not guarded.is_open:
+            sight(guarded)
+        began = time.monotonic()
+        store.failure = None
+
+        def is_back() -> bool:
+            guarded.look_after()
+            return not guarded.is_open
+
+        wait_until(is_back, "the breaker closing")
+        waits.append(time.monotonic() - began)
+    assert waits[0] < waits[1] < waits[2]
+    assert told.events == [("error", "store-away"), ("info", "store-back")]
 
 
 def test_a_slow_probe_does_not_close_it(guarded: GuardedGreylist, store: OddStore) -> None:
@@ -183,5 +238,5 @@ def test_a_damaged_store_is_told_at_once(guarded: GuardedGreylist, store: OddSto
 
 def test_a_bug_of_the_store_is_no_failure_of_it(guarded: GuardedGreylist, store: OddStore) -> None:
     with pytest.raises(TypeError):
-        guarded.attempt(lambda: cast(None, len(3)))  # type: ignore[arg-type]
+        guarded.consult(lambda: cast(None, len(3)))  # type: ignore[arg-type]
     assert not guarded.is_open

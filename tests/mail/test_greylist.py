@@ -169,7 +169,7 @@ def test_callback_with_the_null_sender_hears_that_the_address_exists(world: Grey
             assert session.rset()[0] == 250
 
 
-def test_real_bounce_is_deferred_at_data_and_delivered_later(world: Greylisting) -> None:
+def test_real_bounce_is_deferred_at_its_end_and_delivered_later(world: Greylisting) -> None:
     client, recipient = world.new_client(), world.new_recipient()
     attempt = world.attempt(client, "", recipient, message=BOUNCE)
     assert [reply.code for reply in attempt.recipients] == [250]
@@ -180,6 +180,23 @@ def test_real_bounce_is_deferred_at_data_and_delivered_later(world: Greylisting)
     arrived = world.arrived(recipient)
     assert b"could not be delivered" in arrived
     assert len(values(arrived, b"X-Greylist")) == 1
+
+
+def test_a_client_that_goes_on_after_a_refusal_gets_nothing_past(world: Greylisting) -> None:
+    """As if nothing had been said to it: the milter must know of every message of the session, and judge it."""
+    first, second = world.new_recipient(), world.new_recipient()
+    with world.session(world.new_client()) as session:
+        session.mail("")
+        assert session.rcpt(first)[0] == 250
+        assert session.data(BOUNCE)[0] == 450
+        assert session.docmd("DATA")[0] == 503
+        assert session.docmd(f"RCPT TO:<{second}>")[0] == 503
+        session.mail(SENDER)
+        assert session.rcpt(second)[0] == 450
+        assert session.docmd("DATA")[0] == 554  # no valid recipients
+        assert session.rcpt(first)[0] == 450
+    assert not world.has_mail(first)
+    assert not world.has_mail(second)
 
 
 def test_shadow_mode_defers_nobody_and_counts_whom_it_would_have(world: Greylisting) -> None:

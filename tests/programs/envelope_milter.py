@@ -16,7 +16,6 @@ from mailward.model.verdict import Action, InsertField, Reply, Verdict
 
 DEFER = Verdict(Action.TEMPFAIL, "later", reply=Reply(450, "4.7.1", "Come again in 60 seconds"))
 REFUSE = Verdict(Action.REJECT, "no", reply=Reply(550, "5.7.1", "100% no\r\nX-Evil: 1"))
-PASS = Verdict(Action.ACCEPT, "pass")
 
 
 class Judge:
@@ -31,15 +30,17 @@ class Judge:
             raise RuntimeError("as told")
         return {b"defer": DEFER, b"refuse": REFUSE}.get(word)
 
-    def data(self) -> Verdict | None:
+    def data(self) -> bool:
         envelope = self._transaction.envelope
         shown = [recipient.decode("latin-1") for recipient in envelope.rcpt_to]
         print(json.dumps({"rcpt_to": shown, "queue_id": self._transaction.queue_id}), flush=True)
         if envelope.mail_from == b"raise-at-data":
             raise RuntimeError("as told")
-        return {b"": DEFER, b"field": None}.get(envelope.mail_from, PASS)
+        return envelope.mail_from in (b"", b"field")
 
     def end_of_message(self) -> Verdict:
+        if not self._transaction.envelope.mail_from:
+            return DEFER
         return Verdict(Action.ACCEPT, "pass", (InsertField("X-Told", " yes"),))
 
 

@@ -66,10 +66,13 @@ def test_the_queue_id_and_every_recipient_are_known_at_data(milter: Program, ses
     wait_until(lambda: line in milter.output(), "the filter's line")
 
 
-def test_a_message_deferred_at_data_is_deferred_as_a_whole(session: MilterSession) -> None:
+def test_a_message_deferred_at_its_end_is_deferred_as_a_whole(session: MilterSession) -> None:
     session.mail(b"")
     assert session.recipient(b"b@example.net").reply == "c"
-    assert session.data().text == "450 4.7.1 Come again in 60 seconds"
+    assert session.data().reply == "c"
+    assert session.end_of_message().text == "450 4.7.1 Come again in 60 seconds"
+    session.mail(b"a@example.com")
+    assert session.recipient(b"defer@example.net").reply == "y"
 
 
 def test_a_field_is_added_at_the_end_without_the_content(session: MilterSession) -> None:

@@ -138,17 +138,18 @@ def test_only_the_recipient_concerned_is_deferred(greylister: Greylister) -> Non
         assert opened.data().reply == "a"
 
 
-def test_null_sender_is_deferred_at_data_only(greylister: Greylister) -> None:
+def test_null_sender_is_deferred_at_the_end_of_its_message_only(greylister: Greylister) -> None:
     client = new_client()
 
-    def answers() -> tuple[Outcome, Outcome]:
+    def answers() -> tuple[Outcome, Outcome, Outcome]:
         with session(greylister, client, mail_from=b"") as opened:
-            return opened.recipient(b"c@d.example"), opened.data()
+            return opened.recipient(b"c@d.example"), opened.data(), opened.end_of_message()
 
-    at_rcpt, at_data = answers()
+    at_rcpt, at_data, at_end = answers()
     assert passes(at_rcpt)
-    assert is_greylisted(at_data)
-    wait_until(lambda: answers()[1].reply == "a", "the delay to be over")
+    assert at_data.reply == "c"
+    assert is_greylisted(at_end)
+    wait_until(lambda: answers()[2].reply == "a", "the delay to be over")
 
 
 def test_messages_of_one_session_are_judged_each_for_itself(greylister: Greylister) -> None:
@@ -163,7 +164,8 @@ def test_messages_of_one_session_are_judged_each_for_itself(greylister: Greylist
         assert opened.data().reply == "a"
         opened.mail(b"")
         assert passes(opened.recipient(b"c@d.example"))
-        assert is_greylisted(opened.data())
+        assert opened.data().reply == "c"
+        assert is_greylisted(opened.end_of_message())
 
 
 def test_who_logged_in_passes(greylister: Greylister) -> None:

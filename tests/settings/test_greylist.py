@@ -12,7 +12,7 @@ from mailward.model.errors import ConfigError
 from mailward.model.greylist import Windows
 from mailward.model.state import Durability, SqliteState
 from mailward.policy.exemptions import Exemption
-from mailward.settings.greylist import Settings, read_exemptions
+from mailward.settings.greylist import Settings, check_state, read_exemptions
 from mailward.settings.load import read_sections, structure
 from mailward.settings.values import Port, SocketAddress
 
@@ -35,7 +35,7 @@ def test_the_defaults_are_safe(tmp_path: Path) -> None:
     assert table.socket == SocketAddress("/var/spool/postfix/mailward/greylist.sock", "", 0)
     assert table.metrics == Port("127.0.0.1", 9463)
     assert not stat.S_IMODE(table.socket_mode) & 0o007
-    assert all(network.is_loopback for network in table.networks)
+    assert not table.networks
     assert settings.rules() == Rules(own_names=frozenset((settings.authserv_id,)))
     assert settings.rules().windows == Windows(60, 2 * 86400, 36 * 86400, 5, 3600)
     assert (table.shadow, table.field, table.mode, table.non_retriers) == (False, False, "all", True)
@@ -108,6 +108,26 @@ def test_every_mistake_of_a_list_names_file_and_line(tmp_path: Path) -> None:
 def test_a_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.txt"):
         read_exemptions(read(tmp_path, f'[greylist]\nnon_retriers_files = ["{tmp_path}/missing.txt"]\n').greylist)
+
+
+def test_loopback_passes_whatever_the_networks_are(tmp_path: Path) -> None:
+    exemptions = read_exemptions(read(tmp_path, '[greylist]\nnetworks = ["10.99.0.0/16"]\n').greylist)
+    for address in ("127.0.0.1", "::1", "10.99.1.1"):
+        assert exemptions.find(address, "localhost", b"a@b.example", b"c@d.example").exemption is Exemption.NETWORK
+
+
+def test_memory_that_no_two_workers_share_is_for_one_worker(tmp_path: Path) -> None:
+    expected = 'state: expected "memory:" with workers = 1 alone: each worker would have a memory of its own'
+    with pytest.raises(ConfigError) as caught:
+        check_state(read(tmp_path, 'state = "memory:"'), str(tmp_path))
+    assert [f"{mistake.where}: {mistake.expected}" for mistake in caught.value.mistakes] == [expected]
+    check_state(read(tmp_path, 'state = "memory:"\n[greylist]\nworkers = 1\n'), str(tmp_path))
+
+
+def test_a_password_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
+    (mistake,) = mistakes(tmp_path, 'socket = "redis://:secret@127.0.0.1/0"')
+    assert "secret" not in mistake
+    assert "redis://…@127.0.0.1/0" in mistake
 
 
 def test_without_the_shipped_list_nobody_is_a_non_retrier(tmp_path: Path) -> None:
