@@ -1,29 +1,40 @@
 """Opening the store that the configuration names; the one place that knows which kinds there are.
 
-Each kind is imported where it is opened: redis-py alone is 10 MB in every worker.
+Only the kind that is named is imported: redis-py alone is 10 MB.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from mailward.model.ports import GreylistRecords
 from mailward.model.state import Durability, MemoryState, RedisState, SqliteState, State
 
+Opener = Callable[[Durability, float], GreylistRecords]
 
-def open_greylist(state: State, durability: Durability, timeout: float) -> GreylistRecords:
-    """Open greylisting's memory; each call of it takes at most about `timeout` seconds. Connects at the first use.
 
-    Called in the process that uses it, after the fork. Never raises for what is away or broken: the store's methods do.
+def greylist_opener(state: State) -> Opener:
+    """Return what opens greylisting's memory, given how durable it is and how many seconds a call may take, about.
+
+    Called before the fork, so that all workers share what it imports; what it returns, in the process that uses the store.
+    Neither raises for what is away or broken: the store's methods do, which connect at their first use.
     """
     match state:
         case SqliteState():
             from mailward.adapters.sqlite_greylist import SqliteGreylist
 
-            return SqliteGreylist(state.folder, durability, timeout)
+            return partial(SqliteGreylist, state.folder)
         case RedisState():
             from mailward.adapters.redis_greylist import RedisGreylist
 
-            return RedisGreylist(state, timeout)
+            return lambda _durability, timeout: RedisGreylist(state, timeout)
         case MemoryState():
             from mailward.adapters.memory_greylist import MemoryGreylist
 
-            return MemoryGreylist()
+            return lambda _durability, _timeout: MemoryGreylist()
+
+
+def open_greylist(state: State, durability: Durability, timeout: float) -> GreylistRecords:
+    """Open greylisting's memory; each call of it takes at most about `timeout` seconds."""
+    return greylist_opener(state)(durability, timeout)

@@ -78,7 +78,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailward.adapters.guarded_greylist import GuardedGreylist
-from mailward.adapters.stores import open_greylist
+from mailward.adapters.stores import Opener, greylist_opener
 from mailward.daemon import cli
 from mailward.daemon.dns import DNS_METRICS, dns_label_values, make_resolver
 from mailward.daemon.log import LogEvents
@@ -99,18 +99,19 @@ def load(path: Path) -> Loaded:
     settings = structure(read_sections(path), Settings)
     check_state(settings, str(path))
     exemptions = read_exemptions(settings.greylist)
+    opener = greylist_opener(settings.state.state)
     return Loaded(
         settings.greylist,
-        lambda tools: make_serving(settings, exemptions, tools),
+        lambda tools: make_serving(settings, exemptions, opener, tools),
         label_values=dns_label_values(settings.dns),
     )
 
 
-def make_serving(settings: Settings, exemptions: Exemptions, tools: WorkerTools) -> Serving:
+def make_serving(settings: Settings, exemptions: Exemptions, opener: Opener, tools: WorkerTools) -> Serving:
     """Wire one worker: resolver, store, watch, milter."""
     own = settings.greylist
-    resolver = make_resolver(settings.dns_at_rcpt(), tools)
-    store = open_greylist(settings.state.state, Durability(settings.durability), own.store_timeout)
+    resolver = make_resolver(settings.dns_at_rcpt(), tools, is_hasty=True)  # an smtpd process waits for each answer
+    store = opener(Durability(settings.durability), own.store_timeout)
     guarded = GuardedGreylist(store, own.store_timeout, tools.metrics, LogEvents(tools.log))
     watch = Watch(exemptions, own.windows(), store, guarded, resolver, tools.metrics, tools.log)
     greylister = Greylister(
