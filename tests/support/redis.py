@@ -20,7 +20,9 @@ from tests.support.processes import Program, ProgramError, free_port, require_bi
 
 PACKAGE = "redis-server"
 SERVICE = "mailward"
-PERIODS = ("info-period", "200", "ping-period", "100", "ask-period", "100", "publish-period", "200")  # milliseconds
+# Milliseconds. A replica that has lost its master is asked for INFO once a second, and made its heir only if it has answered
+# within five ping periods: five of 100 ms, and half of the failovers find no heir and wait twice the failover time-out.
+PERIODS = ("info-period", "200", "ping-period", "300", "ask-period", "100", "publish-period", "200")
 BEHIND = 2000  # octets: what Sentinels and pings write in a second, after which a replica confirms
 DOWN_AFTER_MILLISECONDS = (
     1500  # a Sentinel holds a master for dead after that; less, and a busy machine makes it a liar
