@@ -12,8 +12,8 @@ from mailward.model.results import IprevResult, Result
 MAX_NAMES = 10  # RFC 8601 3 asks for a limit and names none: that of SPF's ptr (RFC 7208 4.6.4)
 
 
-def check_iprev(client_address: str, ask: Callable[[Question], Answer]) -> IprevResult:
-    """Look for a name of the address that has the address.
+def check_iprev(client_address: str, ask: Callable[[Question], Answer], *, max_names: int = MAX_NAMES) -> IprevResult:
+    """Look for a name of the address that has the address, among the first `max_names` of its names.
 
     RFC 8601 2.7.3: no name at all is a permerror, names that do not lead back are a fail. One that does is enough; where
     none did and one of them could not be asked about, nothing is known. NONE where there is no address to ask about.
@@ -26,12 +26,12 @@ def check_iprev(client_address: str, ask: Callable[[Question], Answer]) -> Iprev
         return IprevResult(Result.TEMPERROR, client.text, reason="no DNS answer for the address's name")
     if not answer.records:
         return IprevResult(Result.PERMERROR, client.text, reason="the address has no name")
-    return _confirm(client, _names(answer.records), ask)
+    return _confirm(client, _names(answer.records[:max_names]), ask)
 
 
 def _names(records: tuple[bytes, ...]) -> list[str]:
     names = []
-    for record in records[:MAX_NAMES]:
+    for record in records:
         try:
             names.append(normalize(record.decode("ascii")))
         except (UnicodeDecodeError, InvalidDomain):

@@ -77,6 +77,7 @@ def _evaluate(identity: SpfIdentity, evaluation: Evaluation, domain: str) -> Spf
         evaluation.void_lookups,
         evaluation.explain() if result is Result.FAIL else "",
         tuple(evaluation.trace.terms),
+        evaluation.match() if result is Result.PASS else None,
     )
 
 

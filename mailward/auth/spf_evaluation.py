@@ -27,7 +27,7 @@ from mailward.auth.spf_record import (
 from mailward.auth.spf_trace import Trace
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, RecordType
 from mailward.model.domain import parents
-from mailward.model.results import Result
+from mailward.model.results import Result, SpfMatch
 
 MAX_LOOKUPS = 10  # RFC 7208 4.6.4: terms that ask the DNS
 MAX_NAMES = 10  # of one mx (more is a permerror), and of one ptr or %{p} (more are ignored)
@@ -76,6 +76,7 @@ class Evaluation:
         self._ask_dns = ask
         self._limits = limits
         self._inclusions = 0
+        self._innermost: Term | None = None  # the last term that matched, but for the includes that it made match
         self._explanation: tuple[str, str] | None = None  # domain-spec, and the domain of its record
         self._client_names: list[str] | None = None
         self._confirmed: dict[str, bool] = {}
@@ -114,6 +115,15 @@ class Evaluation:
         except (Stop, MacroFault):
             return ""
 
+    def match(self) -> SpfMatch | None:
+        """Say how much of the client's address mattered; after a PASS."""
+        term, bits = self._innermost, self._client.bits
+        if term is None:
+            return None
+        if term.network is not None:
+            return SpfMatch(bits - term.shift, bits)
+        return SpfMatch(term.prefix_length if term.mechanism in ("a", "mx") else 0, bits)
+
     def _judge(self, domain: str, octets: bytes) -> Result:
         """Evaluate one record, term by term (RFC 7208 4.6.2)."""
         record = parse_record(octets, self._client.bits)
@@ -129,6 +139,8 @@ class Evaluation:
             else:
                 is_match = _MATCHES[term.mechanism](self, term, domain)
             if is_match:
+                if term.mechanism != "include":
+                    self._innermost = term
                 if not self._inclusions:
                     self.mechanism = printable(term.text)
                     self._explanation = (record.explanation, domain) if record.explanation else None

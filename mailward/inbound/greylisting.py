@@ -27,6 +27,15 @@ from mailward.policy.suspicion import Suspicion, suspect
 
 Ask = Callable[[Question], Answer]
 
+# A record that lets (nearly) everybody send makes all the world one origin: whoever forges such a domain's senders would pass
+# with it. So SPF vouches for a client by a network that is no wider than large senders' are: Microsoft's 52.100.0.0/14 (in
+# spf.protection.outlook.com; by now /15), and for IPv6 what a provider is given (Google's are /36, Yandex's /40). It does
+# not by `all`, `exists` and `ptr`. Against a domain's own owner this does little: he may list all networks there are.
+WIDEST_VOUCHED = {32: 14, 128: 32}  # prefix lengths by the bits of the address
+
+# Of a client, when it is suspected: mail servers have one or two, and each that nobody answers for costs seconds.
+MAX_CLIENT_NAMES = 3
+
 
 class Aside(Enum):
     """Why greylisting stands aside, for everybody."""
@@ -111,6 +120,7 @@ class Incoming:
         self.suspicion: Suspicion | None = None
         self.list_failures: tuple[tuple[str, ListFailure], ...] = ()  # zones that said nothing, and why
         self._is_dns_away = False
+        self._is_spent = False  # the message's deadline or its budget
         self._spf: SpfResult | None = None
         self._passes_by_dns: Other | None = None
         self._has_asked = False
@@ -159,7 +169,7 @@ class Incoming:
             envelope.client_name,
             envelope.helo,
             rules.own_names,
-            lambda: iprev.check_iprev(envelope.client_address, self._ask),
+            lambda: iprev.check_iprev(envelope.client_address, self._ask, max_names=MAX_CLIENT_NAMES),
             lambda: self._is_listed(rules.dnsbl),
         )
         return self.suspicion is not None
@@ -176,9 +186,8 @@ class Incoming:
             self._spf = spf.check_mail_from(
                 envelope.client_address, envelope.helo, envelope.mail_from, self._ask, self._rules.spf
             )
-        # A record that lets everybody send makes all the world one origin.
-        is_everybody = self._spf.mechanism.lstrip("+").lower() == "all"
-        return self._spf.domain if self._spf.result is Result.PASS and not is_everybody else ""
+        match = self._spf.match
+        return self._spf.domain if match is not None and match.prefix_length >= WIDEST_VOUCHED[match.bits] else ""
 
     def _triplet(self, recipient: bytes, vouched: str) -> Triplet:
         rules, envelope = self._rules, self._envelope
@@ -198,9 +207,11 @@ class Incoming:
         if memory in PASSES:
             waited = sighting.now - sighting.first_seen if memory is Memory.RETRIED else 0.0
             return Ruling(False, memory.value, waited=waited, origin=triplet.origin, spf=result)
-        # A client known by its SPF domain shall not start over because the DNS is slow for once.
+        # A client known by its SPF domain shall not start over because the DNS is slow for once. Where the message has used
+        # up its own time, that may be a forger's doing: by slow names of his address, for a record with `ptr` or `%{p}`.
         by_domain = replace(triplet, origin=self._spf.domain)
-        if result is Result.TEMPERROR and not is_denied and store.recalls(by_domain, windows):
+        is_excused = result is Result.TEMPERROR and not is_denied and not self._is_spent
+        if is_excused and store.recalls(by_domain, windows):
             return _passed(Other.RECALLED)
         left = seconds_left(sighting, windows)
         return Ruling(True, memory.value, left, 0.0, triplet.origin, result, memory is Memory.NEW)
@@ -209,6 +220,8 @@ class Incoming:
         answer = self._ask_dns(question)
         if answer.failure is Failure.AWAY:
             self._is_dns_away = True
+        elif answer.failure in (Failure.DEADLINE, Failure.BUDGET):
+            self._is_spent = True
         return answer
 
 

@@ -35,7 +35,7 @@ class TripletStore(Protocol):
         """Say whether a sighting would pass by what is remembered, and change nothing."""
 
     def returns(self, now: float | None = None) -> tuple[ReturnCount, ...]:
-        """Return the buckets of the last day in which returns were expected, the oldest first."""
+        """Return the buckets of the last two days in which returns were expected, the oldest first."""
 
     def orders(self, now: float | None = None) -> Orders:
         """Return what the operator has ordered and is in force."""

@@ -79,12 +79,24 @@ class SpfTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class SpfMatch:
+    """How much of the client's address mattered to what matched in the end, be it in a record included or redirected to.
+
+    `prefix_length` is that of ip4, ip6, a and mx, of the `bits` that the address has; 0 of all other mechanisms.
+    """
+
+    prefix_length: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpfResult:
     """The result for one identity.
 
     `domain` (normalized) is the one whose record was judged, empty where the identity names none; for the null sender the
-    MAILFROM identity's is that of HELO (RFC 7208 2.4). `mechanism` is the term that matched. `explanation` is the sender's own
-    text, clipped to printable ASCII, and only there with FAIL. `terms` is filled only where the caller asked for it.
+    MAILFROM identity's is that of HELO (RFC 7208 2.4). `mechanism` is the term of its record that matched, `match` is
+    only there with PASS. `explanation` is the sender's own text, clipped to printable ASCII, and only there with FAIL. `terms`
+    is filled only where the caller asked for it.
     """
 
     result: Result
@@ -96,6 +108,7 @@ class SpfResult:
     void_lookups: int = 0
     explanation: str = ""
     terms: tuple[SpfTerm, ...] = ()
+    match: SpfMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)

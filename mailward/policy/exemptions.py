@@ -22,8 +22,6 @@ from mailward.policy.subjects import (
     which,
 )
 
-__all__ = ["DENIED", "ORDINARY", "Exemption", "Exemptions", "Standing", "compile_exemptions", "normalize_subject"]
-
 
 class Exemption(Enum):
     """Why a recipient is not greylisted. The words of the log and of the counter's label."""

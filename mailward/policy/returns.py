@@ -4,22 +4,34 @@ It is judged on those clients alone (mailward.policy.greylist.is_return_expected
 greylisting is for, and a botnet's run of them must not switch it off.
 
 Several workers on several machines have to agree without talking. So nothing is carried from one step to the next: each step
-replays the last day's shared counts, bucket by bucket, from closed on. Whoever starts now comes to the same state as who has run
-for weeks; a return that comes late mends the past; and what opened the breaker is forgotten after a day, whatever happens: then
-it closes and is judged anew, so that it stays open for ever nowhere, however little mail there is.
+replays the shared counts that are kept, bucket by bucket, from closed on. Whoever starts now comes to the same state as who has
+run for weeks; a return that comes late mends the past; and what opened the breaker is forgotten within a day, whatever happens:
+then it closes and is judged anew, so that it stays open for ever nowhere, however little mail there is.
 
 The trades, in numbers:
 
 * A bucket counts once `patience` has passed since its end: most clients retry within half an hour. Those that take longer count
   as lost at first, and as returned when they come.
-* The newest buckets are judged that hold `least_expected` returns, half an hour of them at least: where 50 such clients
-  an hour are common a collapse is noticed after an hour, where there are 5 an hour, after five and a half. Of 25 returns at
-  most three: where in truth half of the clients come back in time, that is chance once in 10,000 judgements.
-* A stranger who wants it open needs 25 origins (networks, or domains with SPF) that have passed twice, an hour apart, each
-  of which then sends one new triplet and gives it up: each counts once in six hours, so that one busy network is one voice.
-  Where returns are common even that is not enough, for he cannot keep others from coming back: as long as half of the
-  usual returns come, it stays closed. Whoever has so many clients that retry has them whitelisted with three more passes
-  each, and gains little by switching greylisting off for everybody. By night, when few returns come, 25 are enough.
+* It takes a fall. The newest stretch is judged in which `least` returns are expected, and as many came in the stretch before it
+  and in the same hours of the day before; the lesser of these two is what is usual. Both, for every day has an evening. Less
+  than `open_below` must have come of what is expected, and of what is usual: of 20 at most two. While as many come back as
+  usual, that is chance once in a million judgements.
+* Where 50 such clients an hour are common a collapse is noticed after an hour, where there are 8, after four and a half. Where
+  fewer than five an hour come back, nothing is usual, and it never opens; nor on the first day.
+* So a fault that lasts is known for a day less the stretch. After that nothing is usual, and it stays closed until there have
+  been returns again: it was shown and logged for so long. What was never otherwise looks like strangers that never come back.
+
+What a stranger can do who has many origins (networks, or domains with SPF) that have passed twice, an hour apart:
+
+* From each he sends a new triplet and gives it up (it counts once in six hours): that opens nothing, however many he has, for
+  he cannot keep others from coming back.
+* He comes back himself, yesterday and today, and then stops: that opens it with 40 origins, 20 of which are given up; where
+  others come back, with twelve for each of them in a stretch. Subdomains and the networks of one owner are as many origins as
+  he likes, so that where little comes back this costs him a day, and no money. Five passes whitelist each of them anyway.
+* He waits for a fall that yesterday did not have, and that leaves less than one return of seven: the evening before a holiday,
+  or an outage of the line. Then 20 origins are enough.
+
+Whoever has opened it so can make the trials fail, too, and has it open for a day.
 """
 
 from __future__ import annotations
@@ -33,12 +45,12 @@ from mailward.model.greylist import RETURN_BUCKET_SECONDS, ReturnCount, Triplet,
 from mailward.policy.breaker import BreakerState
 from mailward.policy.greylist import bucket_of
 
-# A bucket less than the day that the stores keep: all of these are there in full.
-BUCKETS = 86400 // RETURN_BUCKET_SECONDS - 1
+A_DAY = 86400 // RETURN_BUCKET_SECONDS
+BUCKETS = 2 * A_DAY - 1  # a bucket less than the stores keep: all of these are there in full
 
 # A triplet that is tried, and whose retries are not recognized, is picked anew after this long, and then probably not again.
 TRIAL_SECONDS = 4 * 3600.0
-LONGEST_PATIENCE = 12 * 3600.0  # the day has to hold some buckets that are judged
+LONGEST_PATIENCE = 12 * 3600.0  # what is kept has to hold some buckets that are judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +62,10 @@ class ReturnRules:
     """
 
     patience: float = 1800.0
-    horizon: float = 12 * 3600.0
-    least_expected: int = 25
+    least: int = 20  # returns that are expected, and that are usual; fewer say nothing
     least_buckets: int = 3
+    most_buckets: int = 24
     open_below: float = 0.15
-    least_usual: float = 4.0  # returns; with fewer, what is usual says nothing
-    fallen_below: float = 0.5
     close_expected: int = 5
     close_from: float = 0.5
     first_wait: float = 600.0
@@ -88,14 +98,14 @@ class ReturnBreaker:
     def step(self, counts: Iterable[ReturnCount], now: float) -> ReturnBreaker:
         """Return the breaker as the store's counts make it; of what it was before, only its rules matter.
 
-        Takes about a millisecond where there are counts: for once in some seconds, not for every message.
+        Takes some milliseconds where there are counts: for once in some seconds, not for every message.
         """
-        day = _Day.of(counts, bucket_of(now) - (BUCKETS - 1) * RETURN_BUCKET_SECONDS)
+        kept = _Kept.of(counts, bucket_of(now) - (BUCKETS - 1) * RETURN_BUCKET_SECONDS)
         breaker = ReturnBreaker(self.rules, trial=int(now // TRIAL_SECONDS))
-        if day.is_empty:
+        if kept.is_empty:
             return breaker
-        for index in range(1, BUCKETS):
-            breaker = breaker._judged(day, day.begin + index * RETURN_BUCKET_SECONDS)
+        for index in range(A_DAY, BUCKETS):  # before that there is no day to compare with
+            breaker = breaker._judged(kept, kept.begin + index * RETURN_BUCKET_SECONDS)
         return breaker
 
     def is_tried(self, triplet: Triplet) -> bool:
@@ -109,46 +119,36 @@ class ReturnBreaker:
         digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.rules.one_in == 0
 
-    def _judged(self, day: _Day, at: float) -> ReturnBreaker:
+    def _judged(self, kept: _Kept, at: float) -> ReturnBreaker:
         match self.state:
             case BreakerState.CLOSED:
-                return self._judged_closed(day, at)
+                return self._judged_closed(kept, at)
             case BreakerState.OPEN:
                 is_over = at - self.changed_at >= self.wait
                 return replace(self, state=BreakerState.HALF_OPEN, changed_at=at) if is_over else self
             case BreakerState.HALF_OPEN:
-                return self._judged_half_open(day, at)
+                return self._judged_half_open(kept, at)
 
-    def _judged_closed(self, day: _Day, at: float) -> ReturnBreaker:
+    def _judged_closed(self, kept: _Kept, at: float) -> ReturnBreaker:
         rules = self.rules
-        end = day.index(at - rules.patience)
+        end = kept.index(at - rules.patience)
         # From when it closed on: what opened it before does not open it again.
-        earliest = max(day.index(self.changed_at), end - int(rules.horizon // RETURN_BUCKET_SECONDS))
-        start = end - rules.least_buckets
-        while start > earliest and day.expected(start, end) < rules.least_expected:
-            start -= 1
-        if start < earliest or day.expected(start, end) < rules.least_expected:
-            return self
-        expected, returned = day.expected(start, end), day.returned(start, end)
-        usual = day.returned(0, start) / max(1, start) * (end - start)
-        has_fallen = usual < rules.least_usual or returned < usual * rules.fallen_below
-        if has_fallen and returned < expected * rules.open_below:
-            return replace(
-                self,
-                state=BreakerState.OPEN,
-                changed_at=at,
-                wait=rules.first_wait,
-                expected=expected,
-                returned=returned,
-            )
+        longest = min(rules.most_buckets, end - kept.index(self.changed_at))
+        for length in range(rules.least_buckets, longest + 1):
+            start = end - length
+            expected, usual = kept.expected(start, end), kept.usual(start, end)
+            least = min(expected, usual)
+            if least >= rules.least and kept.returned(start, end) < least * rules.open_below:
+                found = replace(self, expected=expected, returned=kept.returned(start, end))
+                return replace(found, state=BreakerState.OPEN, changed_at=at, wait=rules.first_wait)
         return self
 
-    def _judged_half_open(self, day: _Day, at: float) -> ReturnBreaker:
+    def _judged_half_open(self, kept: _Kept, at: float) -> ReturnBreaker:
         rules = self.rules
-        start, end = day.index(self.changed_at), day.index(at - rules.patience)
-        if end <= start or day.expected(start, end) < rules.close_expected:
+        start, end = kept.index(self.changed_at), kept.index(at - rules.patience)
+        if end <= start or kept.expected(start, end) < rules.close_expected:
             return self
-        expected, returned = day.expected(start, end), day.returned(start, end)
+        expected, returned = kept.expected(start, end), kept.returned(start, end)
         found = replace(self, changed_at=at, expected=expected, returned=returned)
         if returned >= expected * rules.close_from:
             return replace(found, state=BreakerState.CLOSED, wait=0.0)
@@ -156,15 +156,15 @@ class ReturnBreaker:
 
 
 @dataclass(frozen=True, slots=True)
-class _Day:
-    """The day's buckets as running sums, so that any stretch of them is one subtraction."""
+class _Kept:
+    """The buckets as running sums, so that any stretch of them is one subtraction."""
 
     begin: float
     expected_before: tuple[int, ...]
     returned_before: tuple[int, ...]
 
     @classmethod
-    def of(cls, counts: Iterable[ReturnCount], begin: float) -> _Day:
+    def of(cls, counts: Iterable[ReturnCount], begin: float) -> _Kept:
         expected, returned = [0] * BUCKETS, [0] * BUCKETS
         for count in counts:
             index = int((count.start - begin) // RETURN_BUCKET_SECONDS)
@@ -186,3 +186,9 @@ class _Day:
 
     def returned(self, start: int, end: int) -> int:
         return self.returned_before[end] - self.returned_before[start]
+
+    def usual(self, start: int, end: int) -> int:
+        """Return how many came back both in the stretch before this one and in the same hours of the day before, at least."""
+        if start < A_DAY:
+            return 0
+        return min(self.returned(2 * start - end, start), self.returned(start - A_DAY, end - A_DAY))

@@ -37,8 +37,9 @@ def suspect(
     """Return the first thing that is wrong with a client, or None; cheap before dear.
 
     `client_name` is the name that Postfix has confirmed, or "unknown". `own_names` are this machine's and those of the domains
-    it receives for, normalized: no stranger has them. `check_iprev` asks for the client's name where Postfix has none, which it
-    also has where its DNS did not answer; `is_listed` asks the DNSBLs. Each is called at most once.
+    it receives for, normalized: no stranger has them. `is_listed` asks the DNSBLs; `check_iprev` asks for the client's name
+    where Postfix has none, which it also has where its DNS did not answer. Each is called at most once, and the lists first:
+    the servers of the client's name may be its owner's, and be silent until no time is left.
     """
     address = _read(client_address)
     if address is None:  # no network client
@@ -46,14 +47,17 @@ def suspect(
     if not helo_fits(helo, address, own_names):
         return Suspicion.HELO
     name = _confirmed(client_name)
-    if not name:
-        iprev = check_iprev()
-        if iprev.result in (Result.FAIL, Result.PERMERROR):
-            return Suspicion.NO_NAME
-        name = _confirmed(iprev.name) if iprev.result is Result.PASS else ""
     if name and is_generic(name, address):
         return Suspicion.GENERIC_NAME
-    return Suspicion.DNSBL if is_listed() else None
+    if is_listed():
+        return Suspicion.DNSBL
+    if name:
+        return None
+    iprev = check_iprev()
+    if iprev.result in (Result.FAIL, Result.PERMERROR):
+        return Suspicion.NO_NAME
+    name = _confirmed(iprev.name) if iprev.result is Result.PASS else ""
+    return Suspicion.GENERIC_NAME if name and is_generic(name, address) else None
 
 
 def _read(text: str) -> IpAddress | None:

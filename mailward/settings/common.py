@@ -79,7 +79,8 @@ class Dns:
 
     No nameservers: those of /etc/resolv.conf. `timeout` is one server's; `deadline` and `queries` are one message's. `control`
     is the domain whose nameservers are asked for where a server may be away: one that nobody who sends mail can choose,
-    and that exists. `cache` counts answers, in each worker.
+    and that exists. With the root, which every resolver remembers, a new name below `com` is asked for as well. `cache`
+    counts answers, in each worker.
     """
 
     nameservers: tuple[str, ...] = attrs.field(default=(), validator=_check_nameservers)

@@ -14,7 +14,8 @@ from mailward.model.errors import ConfigError, Mistake
 from mailward.model.greylist import EntryKind, Windows
 from mailward.model.state import MemoryState
 from mailward.policy.dns_lists import Kind, parse_dns_list
-from mailward.policy.exemptions import Exemptions, compile_exemptions, normalize_subject
+from mailward.policy.exemptions import Exemptions, compile_exemptions
+from mailward.policy.subjects import normalize_subject
 from mailward.settings.client_lists import read_client_list, shipped_non_retriers
 from mailward.settings.common import Dns, Service, Shared, Validator, at_least, at_most, check_workers, one_of
 from mailward.settings.values import Duration, NetworkList, Port, SocketAddress

@@ -15,7 +15,7 @@ from mailward.adapters.resolver import Resolver
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Row
 from mailward.inbound.greylisting import Aside, Conditions
-from mailward.model.greylist import Orders, Windows
+from mailward.model.greylist import Entry, Orders, Windows
 from mailward.model.ports import TripletStore
 from mailward.policy.breaker import BreakerState
 from mailward.policy.exemptions import Exemptions
@@ -25,6 +25,7 @@ from mailward.policy.spike import SpikeRules, SpikeWatch
 STEP_SECONDS = 0.25
 ORDERS_SECONDS = 2.0  # how long an order of the operator's may take to be known
 RETURNS_SECONDS = 30.0
+MAX_UNREADABLE = 20  # entries of somebody else's making that are told at once
 COUNT_SECONDS = 60.0  # how often strangers are counted
 
 
@@ -56,7 +57,8 @@ class Watch:
         metrics: Row,
         log: Log,
     ) -> None:
-        self._configured = exemptions
+        self._configured = self._exemptions = exemptions
+        self._unreadable: set[Entry] = set()
         self._store = store
         self._guarded = guarded
         self._resolver = resolver
@@ -75,7 +77,7 @@ class Watch:
             self._read_returns: _Due(RETURNS_SECONDS),
             self._look_for_spike: _Due(COUNT_SECONDS),
         }
-        self._make_conditions(exemptions)
+        self._make_conditions()
 
     def start(self) -> None:
         """Begin to watch; called in a worker, after the fork. What has been ordered is known before the first message."""
@@ -135,9 +137,11 @@ class Watch:
         if orders.off_until != self._orders.off_until:
             self._log.warning("switched", until=orders.off_until or "on")
         self._orders = orders
-        for entry in self._configured.with_entries(orders.entries).unreadable:
+        self._exemptions = self._configured.with_entries(orders.entries)
+        for entry in [*set(self._exemptions.unreadable) - self._unreadable][:MAX_UNREADABLE]:
             self._log.warning("entry-unreadable", kind=entry.kind.value, subject=entry.subject)
-        self._make_conditions(self._configured.with_entries(orders.entries))
+        self._unreadable = set(self._exemptions.unreadable)
+        self._make_conditions()
 
     def _read_returns(self) -> None:
         counts = self._guarded.consult(self._store.returns)
@@ -145,16 +149,16 @@ class Watch:
             return
         old, self._returns = self._returns, self._returns.step(counts, time.time())
         if old != self._returns:  # which triplets are tried may have changed, too
-            self._make_conditions(self._configured.with_entries(self._orders.entries))
+            self._make_conditions()
         found = self._returns
         if old.is_closed and not found.is_closed:
             self._log.error("returns-fail", expected=found.expected, returned=found.returned)
         elif found.is_closed and not old.is_closed:  # open and half-open take turns while trials fail
             self._log.info("returns-back", expected=found.expected, returned=found.returned)
 
-    def _make_conditions(self, exemptions: Exemptions) -> None:
+    def _make_conditions(self) -> None:
         """Make the conditions of every case beforehand: a message picks one of them."""
-        is_trying = self._returns.state is BreakerState.HALF_OPEN
+        exemptions, is_trying = self._exemptions, self._returns.state is BreakerState.HALF_OPEN
         conditions: dict[Aside | None, Conditions] = {aside: Conditions(exemptions, aside) for aside in Aside}
         conditions[None] = Conditions(exemptions, None, self._returns.is_tried) if is_trying else Conditions(exemptions)
         self._conditions = conditions

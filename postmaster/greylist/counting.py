@@ -104,5 +104,5 @@ def _allowed(orders: Orders) -> int:
 
 def _return_words(expected: int, returned: int) -> str:
     if not expected:
-        return "none was expected in the last day: no origin known to retry was delayed"
-    return f"{returned} of {expected} came in the last day ({returned * 100 // expected} %), of origins known to retry"
+        return "none was expected in the last two days: no origin known to retry was delayed"
+    return f"{returned} of {expected} came in the last two days ({returned * 100 // expected} %), of origins known to retry"

@@ -82,3 +82,9 @@ def test_any_octets_give_a_result(address: str, records: list[bytes]) -> None:
     found = check_iprev(address, ask)
     assert isinstance(found, IprevResult)
     assert found.name.isascii()
+
+
+def test_fewer_names_are_asked_about_where_the_caller_has_less_time() -> None:
+    zone = Zone("".join(f"{REVERSE} PTR n{number}.example\n" for number in range(5)) + "n2.example A 192.0.2.1")
+    assert check_iprev("192.0.2.1", zone, max_names=2).result is Result.FAIL
+    assert check_iprev("192.0.2.1", zone, max_names=3).name == "n2.example"

@@ -9,7 +9,7 @@ import spf as pyspf
 
 from mailward.auth.spf import SpfLimits, check_helo, check_mail_from
 from mailward.model.dns import Answer, Failure, Question, RecordType, failed
-from mailward.model.results import Result, SpfIdentity
+from mailward.model.results import Result, SpfIdentity, SpfMatch
 from tests.auth.spf_questions import CLIENT, HELO, LIMITS, asked, judge
 from tests.support.zone import Zone
 
@@ -321,3 +321,56 @@ def test_a_dns_that_is_away_as_a_whole_is_an_error_for_ptr_too(failure: Failure)
         return zone(question) if question.record_type is RecordType.TXT else failed(failure)
 
     assert check_mail_from("192.0.2.1", b"h.example", b"a@example.com", ask, LIMITS).result is Result.TEMPERROR
+
+
+# What matched in the end: by how much of the client's address
+
+LEAVES = """
+all.example TXT v=spf1 +all
+wide.example TXT v=spf1 ip4:192.0.0.0/9 -all
+refuses.example TXT v=spf1 -ip4:192.0.2.0/24 ?all
+through.example TXT v=spf1 include:wide.example -all
+a.example A 192.0.2.77
+a.example AAAA 2001:db8::77
+mx.example MX 10 a.example
+1.2.0.192.in-addr.arpa PTR p.example.com
+p.example.com A 192.0.2.1
+"""
+
+
+@pytest.mark.parametrize(
+    ("record", "prefix_length"),
+    [
+        pytest.param("v=spf1 ip4:192.0.2.1 -all", 32, id="an address"),
+        pytest.param("v=spf1 ip4:192.0.2.0/24 -all", 24, id="a network"),
+        pytest.param("v=spf1 ip4:0.0.0.0/0 -all", 0, id="all networks"),
+        pytest.param("v=spf1 ip4:0.0.0.0/1 ip4:128.0.0.0/1 -all", 1, id="all networks in two halves"),
+        pytest.param("v=spf1 a:a.example/24 -all", 24, id="a name's network"),
+        pytest.param("v=spf1 a:a.example/0 -all", 0, id="a name, and all networks"),
+        pytest.param("v=spf1 mx:mx.example/16 -all", 16, id="an exchange's network"),
+        pytest.param("v=spf1 +all", 0, id="all"),
+        pytest.param("v=spf1 exists:a.example -all", 0, id="exists"),
+        pytest.param("v=spf1 ptr:example.com -all", 0, id="ptr"),
+        pytest.param("v=spf1 include:all.example -all", 0, id="all of an included record"),
+        pytest.param("v=spf1 redirect=all.example", 0, id="all of a record redirected to"),
+        pytest.param("v=spf1 include:through.example -all", 9, id="a network two records below"),
+        pytest.param("v=spf1 include:refuses.example +all", 0, id="not what made an included record fail"),
+    ],
+)
+def test_how_much_of_the_address_mattered(record: str, prefix_length: int) -> None:
+    found = judge(record, LEAVES)
+    assert (found.result, found.match) == (Result.PASS, SpfMatch(prefix_length, 32))
+
+
+@pytest.mark.parametrize(
+    ("record", "prefix_length"),
+    [("v=spf1 ip6:2001:db8::/32 -all", 32), ("v=spf1 a:a.example/24//40 -all", 40), ("v=spf1 ip6:::/0 -all", 0)],
+)
+def test_how_much_of_an_ipv6_address_mattered(record: str, prefix_length: int) -> None:
+    found = judge(record, LEAVES, client="2001:db8::1")
+    assert (found.result, found.match) == (Result.PASS, SpfMatch(prefix_length, 128))
+
+
+@pytest.mark.parametrize("record", ["v=spf1 -all", "v=spf1 -ip4:192.0.2.1", "v=spf1 ?all", "v=spf1", "v=spf1 oops"])
+def test_only_a_pass_has_a_match(record: str) -> None:
+    assert judge(record).match is None

@@ -110,9 +110,20 @@ def test_a_dns_that_is_away_sets_greylisting_aside_for_as_long(world: World) -> 
     assert world.shown() == {}
 
 
+def test_an_entry_that_makes_no_sense_is_told_once(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.store.set_entry(Entry(EntryKind.NETWORK, "no network", False, 0.0))
+    world.step()
+    world.store.set_entry(Entry(EntryKind.NETWORK, "192.0.2.0/24", True, 0.0))
+    world.step()
+    assert capfd.readouterr().err.count("event=entry-unreadable") == 1
+
+
 def collapse(returned: int) -> tuple[ReturnCount, ...]:
+    """Return the counts of more than a day, of which the last two hours are no longer as usual."""
     newest = time.time() // 600 * 600
-    return tuple(ReturnCount(newest - 600 * number, 30, returned) for number in range(30, 3, -1))
+    return tuple(
+        ReturnCount(newest - 600 * number, 30, 30 if number > 15 else returned) for number in range(200, 3, -1)
+    )
 
 
 def test_where_clients_known_to_retry_come_back_no_more_greylisting_steps_aside(

@@ -12,6 +12,7 @@ from mailward.inbound.greylisting import Aside, Conditions, Incoming, Rules, Rul
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, failed
 from mailward.model.greylist import Entry, EntryKind, Sighting, Triplet, Windows
 from mailward.model.message import Envelope
+from mailward.model.results import Result
 from mailward.policy.dns_lists import Kind, ListFailure, parse_dns_list
 from mailward.policy.exemptions import Exemptions, compile_exemptions
 from mailward.policy.suspicion import Suspicion
@@ -36,6 +37,7 @@ class World:
 
     rules: Rules = Rules()
     conditions: Conditions = Conditions(Exemptions())
+    zone: Mapping[str, tuple[str, list[str]]] = field(default_factory=lambda: ZONE)
     failures: Mapping[str, Failure] = field(default_factory=dict)
     now: float = START
     is_store_away: bool = False
@@ -47,7 +49,7 @@ class World:
         self.asked.append(question.name)
         if "*" in self.failures or question.name in self.failures:
             return failed(self.failures.get(question.name) or self.failures["*"])
-        kind, records = ZONE.get(question.name, ("", []))
+        kind, records = self.zone.get(question.name, ("", []))
         if kind != question.record_type.value:
             return Answer(AnswerStatus.NODATA if kind else AnswerStatus.NXDOMAIN)
         return Answer(AnswerStatus.FOUND, tuple(record.encode() for record in records), 300)
@@ -124,8 +126,41 @@ def test_another_network_is_another_client_where_spf_does_not_pass(world: World)
     assert shown(world.judge("203.0.113.99")) == "pass retried"
 
 
-def test_a_record_that_lets_everybody_send_vouches_for_nobody(world: World) -> None:
-    assert world.judge(mail_from=b"x@everybody.example").origin == "192.0.2.0/24"
+@pytest.mark.parametrize(
+    ("client", "record", "is_vouched"),
+    [
+        pytest.param(CLIENT, "ip4:192.0.2.0/24", True, id="a network"),
+        pytest.param(CLIENT, "ip4:192.0.0.0/14", True, id="as wide as Microsoft's"),
+        pytest.param(CLIENT, "a:mail.example.com/24", True, id="a name's network"),
+        pytest.param("2001:db8::7", "ip6:2001:db8::/32", True, id="a provider's IPv6"),
+        pytest.param(CLIENT, "+all", False, id="everybody"),
+        pytest.param(CLIENT, "ip4:0.0.0.0/0", False, id="all networks"),
+        pytest.param(CLIENT, "ip4:0.0.0.0/1 ip4:128.0.0.0/1", False, id="all networks in two halves"),
+        pytest.param(CLIENT, "ip4:192.0.0.0/13", False, id="wider than any large sender's"),
+        pytest.param("2001:db8::7", "ip6:2001:d00::/24", False, id="several providers' IPv6"),
+        pytest.param("::ffff:192.0.2.7", "ip4:192.0.0.0/8", False, id="IPv4 in IPv6"),
+        pytest.param(CLIENT, "a:mail.example.com/0", False, id="a name, and all networks"),
+        pytest.param(CLIENT, "exists:mail.example.com", False, id="a name that exists"),
+        pytest.param(CLIENT, "ptr:example.com", False, id="a name that the client's owner gives it"),
+        pytest.param(CLIENT, "include:everybody.example", False, id="everybody in an included record"),
+        pytest.param(CLIENT, "redirect=everybody.example", False, id="everybody in a record redirected to"),
+    ],
+)
+def test_a_record_vouches_for_the_networks_that_it_names_and_not_for_everybody(
+    world: World, client: str, record: str, is_vouched: bool
+) -> None:
+    world.zone = {**ZONE, "wide.example": ("TXT", [f"v=spf1 {record}"])}
+    ruling = world.judge(client, b"x@wide.example")
+    assert ruling.spf is Result.PASS
+    assert (ruling.origin == "wide.example") is is_vouched
+
+
+def test_what_lets_everybody_send_is_not_whitelisted_for_everybody(world: World) -> None:
+    for number in range(5):
+        for after in (3600, 60):
+            world.judge(mail_from=b"x@everybody.example", recipient=b"%d@our.example" % number, after=after)
+    assert shown(world.judge(mail_from=b"x@everybody.example")) == "pass whitelisted-origin"
+    assert shown(world.judge(STRANGER, b"x@everybody.example")) == "defer first-sighting"
 
 
 def test_the_null_sender_is_known_by_the_helo_that_spf_vouches_for(world: World) -> None:
@@ -226,6 +261,14 @@ def test_who_passed_by_its_domain_does_not_start_over_when_the_dns_is_slow(world
     assert shown(world.judge(recipient=CAROL)) == "defer first-sighting"
 
 
+@pytest.mark.parametrize("failure", [Failure.DEADLINE, Failure.BUDGET])
+def test_a_message_that_used_up_its_own_time_is_not_excused_by_that(world: World, failure: Failure) -> None:
+    world.judge()
+    assert shown(world.judge(after=61)) == "pass retried"
+    world.failures = {"example.com": failure}
+    assert shown(world.judge(STRANGER, after=10)) == "defer first-sighting"
+
+
 def test_greylisting_that_tries_itself_out_concerns_the_triplets_that_are_tried(world: World) -> None:
     world.conditions = Conditions(Exemptions(), None, lambda triplet: triplet.rcpt_to == "carol@our.example")
     assert shown(world.judge()) == "pass nobody-returns"
@@ -292,3 +335,17 @@ def test_spf_is_asked_for_once_a_message(world: World) -> None:
     for recipient in (BOB, CAROL, b"dave@our.example"):
         assert message.judge(recipient, world.conditions, world).is_deferred
     assert world.asked.count("example.com") == 1
+
+
+def test_suspicious_mode_asks_the_lists_before_a_stranger_can_waste_its_time(world: World) -> None:
+    """His address has ten names, and nobody answers for any of them."""
+    names = [f"{number}.silent.example" for number in range(10)]
+    world.zone = {**ZONE, "5.113.0.203.in-addr.arpa": ("PTR", names), "9.113.0.203.in-addr.arpa": ("PTR", names)}
+    world.failures = dict.fromkeys(names, Failure.TIMEOUT)
+    world.rules = Rules(is_suspicious_only=True, dnsbl=BLOCK)
+    listed = world.incoming(STRANGER)
+    assert shown(listed.judge(BOB, world.conditions, world)) == "defer first-sighting"
+    assert listed.suspicion is Suspicion.DNSBL
+    assert not set(names) & set(world.asked)
+    assert shown(world.judge("203.0.113.9")) == "pass unsuspicious"
+    assert len(set(names) & set(world.asked)) == 3

@@ -70,6 +70,13 @@ def test_a_listed_client_is_suspicious() -> None:
     assert judge(Asked(iprev(Result.TEMPERROR), is_on_list=True), name="unknown") is Suspicion.DNSBL
 
 
+def test_the_lists_are_asked_before_the_clients_own_servers() -> None:
+    """Who owns them can have them silent until no time is left."""
+    asked = Asked(iprev(Result.TEMPERROR), is_on_list=True)
+    assert judge(asked, name="unknown") is Suspicion.DNSBL
+    assert asked.count == 1
+
+
 def test_what_is_cheap_comes_first() -> None:
     asked = Asked(is_on_list=True)
     assert judge(asked, helo=b"localhost") is Suspicion.HELO

@@ -332,7 +332,7 @@ def test_stats_tell_how_many_came_back_of_those_that_had_the_time(greylisting: G
     greylisting.learn(greylisting.origin("10.0.9.0/24", 2))
     late = Triplet("10.0.9.0/24", "a@example.com", "bob@example.org")
     greylisting.store.sight(late, WINDOWS, now=greylisting.now)
-    assert "3 of 4 came in the last day (75 %)" in greylisting.succeed("stats")
+    assert "3 of 4 came in the last two days (75 %)" in greylisting.succeed("stats")
     assert greylisting.json("stats")["returns"] == {"expected": 4, "returned": 3, "rate": 0.75, "breaker": "closed"}
 
 

@@ -62,7 +62,7 @@ class Paper:
         self.correspondents[address] = max(self.correspondents.get(address, 0.0), now + lifetime)
 
     def returns(self, now: float) -> tuple[ReturnCount, ...]:
-        starts = [start for start in sorted(self.expected) if start > now - 86400]
+        starts = [start for start in sorted(self.expected) if start > now - 2 * 86400]
         return tuple(ReturnCount(start, self.expected[start], self.returned[start]) for start in starts)
 
 
@@ -370,5 +370,6 @@ RETURNS: dict[str, tuple[str, list[tuple[str, int, int]]]] = {
     ),
     "a whitelisted origin is not asked": (FIVE_PASSES + "20h A6 whitelisted-origin", [("4h", 1, 1)]),
     "a correspondent is not asked": (TWO_PASSES + "2h writes A1\n 2h A3 vouched correspondent", []),
-    "after a day nothing is left": (TWO_PASSES + "2h A3 first-sighting\n 27h A1 passed-before", []),
+    "the day before is still there": (TWO_PASSES + "2h A3 first-sighting\n 49h A1 passed-before", [("2h", 1, 0)]),
+    "after two days nothing is left": (TWO_PASSES + "2h A3 first-sighting\n 51h A1 passed-before", []),
 }
