@@ -109,7 +109,6 @@ def prune(folder: Path, now: float) -> Pruned:
     with deciding(folder) as times:
         time.sleep(QUIET_SECONDS)
         began = time.monotonic()
-        store.tend(now)  # looks at the log first
         store.tend(now)
         while not store.upkeep.is_at_rest:
             time.sleep(TEND_PAUSE)

@@ -28,7 +28,7 @@ from mailward.policy.greylist import Remembered
 
 MAX_KEPT = 200_000  # about 100 MB of triplets: nobody's memory shall fill because somebody tries this with real mail
 STEP_OF_TENDING = 500  # rows looked at in one step: less than a millisecond
-RETURNS_KEPT = 86400.0
+RETURNS_KEPT = 2 * 86400.0
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -85,7 +85,7 @@ class MemoryGreylist:
             return greylist.would_pass(known, windows, _clock(now))
 
     def returns(self, now: float | None = None) -> tuple[ReturnCount, ...]:
-        """Return the buckets of the last day in which returns were expected, the oldest first."""
+        """Return the buckets of the last two days in which returns were expected, the oldest first."""
         since = _clock(now) - RETURNS_KEPT
         with self._lock:
             counts = sorted(self._returns.items())

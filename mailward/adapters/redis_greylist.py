@@ -7,7 +7,8 @@ after it, within the same budget:
   cluster that may be another node's.
 - A return was expected, or has come: its bucket is counted afterwards, and where that fails the sighting stands.
 
-Redis forgets by itself what has expired, so that its memory stays bounded: 220 to 270 octets a triplet, half of it the key.
+Redis forgets by itself what has expired, and what never passed some hours later: 220 to 270 octets a triplet, half of it
+the key. What it may take at most is its own setting (maxmemory), and what goes then, too.
 What was answered survives as Redis is configured: by default its death loses the last second (appendonly) or minutes, and a
 failover what the replica had not got yet; a master that the others have given up keeps what it is told only until it finds
 out. Those triplets start over, which costs a delay. While a cluster moves a slot to another node, sightings in it fail.
@@ -15,6 +16,7 @@ out. Those triplets start over, which costs a delay. While a cluster moves a slo
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,9 +43,9 @@ from mailward.model.greylist import (
 from mailward.model.state import RedisState
 from mailward.policy.greylist import Remembered, bucket_of, expected_in, returned_in, would_pass
 
-RETURNS_KEPT = 86400.0
+RETURNS_KEPT = 2 * 86400.0
 PROBES = 256  # keys, so that in a cluster each node has its turn
-PROBE_MILLISECONDS = 60_000
+PROBE_WINDOWS = Windows(delay=0.0, retry_window=0.0, remember=0.0)  # over at once: each probe writes
 BATCH = 500  # keys a round trip when all are read or written: a few milliseconds of Redis's time
 
 Record = TypeVar("Record")
@@ -105,15 +107,11 @@ class RedisGreylist:
         return would_pass(remembered, windows, _now(now, clock))
 
     def returns(self, now: float | None = None) -> tuple[ReturnCount, ...]:
-        """Return the buckets of the last day in which returns were expected, the oldest first."""
+        """Return the buckets of the last two days in which returns were expected, the oldest first."""
         clock, fields = self._read_hash(records.RETURNS)
         since = _now(now, clock) - RETURNS_KEPT
-        starts = sorted(int(name) for name in fields if not name.endswith(b" r"))
-        return tuple(
-            ReturnCount(float(start), int(fields[b"%d" % start]), int(fields.get(b"%d r" % start, 0)))
-            for start in starts
-            if start > since
-        )
+        counts = filter(None, (records.unpack_return(name, fields) for name in fields))
+        return tuple(sorted((count for count in counts if count.start > since), key=lambda count: count.start))
 
     def orders(self, now: float | None = None) -> Orders:
         """Return what the operator has ordered and is in force."""
@@ -124,17 +122,21 @@ class RedisGreylist:
         in_force = (entry for entry in entries if entry is not None and (not entry.until or entry.until > now))
         return Orders(
             tuple(sorted(in_force, key=lambda entry: (entry.added_at, entry.kind.value, entry.subject))),
-            off_until if off_until > now else 0.0,
+            off_until if off_until > now and records.is_moment(off_until) else 0.0,
         )
 
     def _read_hash(self, key: str) -> tuple[Reply, dict[bytes, bytes]]:
         clock, flat = self._servers.exchange(key, [("TIME",), ("HGETALL", encode(key))], self._deadline())
-        return clock, dict(zip(flat[::2], flat[1::2], strict=True))
+        return clock, records.unpack_hash(flat)
 
     def probe(self) -> None:
-        """Write something that nobody reads, as a sighting would."""
-        key = records.probe_key(random.randrange(PROBES))
-        self._servers.exchange(key, [("SET", encode(key), b""), ("DEL", encode(key))], self._deadline())
+        """Do what a sighting does, with keys that nobody reads: whoever may not run scripts does not get well by a probe."""
+        deadline = self._deadline()
+        keys = records.probe_keys(random.randrange(PROBES))
+        arguments = (records.pack_now(None), records.pack_windows(PROBE_WINDOWS), b"")
+        records.unpack_sighting(self._servers.run(scripts.SIGHT, keys, arguments, deadline))
+        with contextlib.suppress(StoreError):  # else they go by themselves; a sighting needs no right to do this
+            self._servers.exchange(keys[0], [("DEL", *map(encode, keys))], deadline)
 
     def tend(self, now: float | None = None) -> None:
         """Do nothing: Redis keeps house itself, by its own clock; by another one, drop what has expired, a step at a time."""
@@ -259,7 +261,7 @@ class RedisGreylist:
         key, deadline = encode(records.ORDERS), self._deadline()
         written = ("HSET", key, records.entry_field(entry), records.pack_entry(entry))
         _, flat = self._servers.exchange(records.ORDERS, [written, ("HGETALL", key)], deadline)
-        for name, value in zip(flat[::2], flat[1::2], strict=True):
+        for name, value in records.unpack_hash(flat).items():
             other = records.unpack_entry(name, value)
             if other is not None and 0.0 < other.until <= entry.added_at:
                 self._servers.run(scripts.DROP_ENTRY, [records.ORDERS], (name, value), deadline)

@@ -16,12 +16,24 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import struct
+from collections.abc import Mapping
 
 from mailward.adapters.redis_finders import encode
 from mailward.adapters.redis_link import Reply
 from mailward.model.errors import StoreError, StoreFailure
-from mailward.model.greylist import Entry, EntryKind, Memory, OriginRecord, Sighting, Triplet, TripletRecord, Windows
+from mailward.model.greylist import (
+    Entry,
+    EntryKind,
+    Memory,
+    OriginRecord,
+    ReturnCount,
+    Sighting,
+    Triplet,
+    TripletRecord,
+    Windows,
+)
 
 RETURNS, ORDERS, OFF = "mailward:{returns}", "mailward:{orders}", b"off"
 EVERYTHING = "mailward:{=*"
@@ -29,6 +41,7 @@ ALL_TRIPLETS, ALL_ORIGINS, ALL_CORRESPONDENTS = "mailward:{=*} t *", "mailward:{
 
 # What never passed is kept that much longer than it counts: a retry that comes too late is told from a first try.
 LATE_SECONDS = 6 * 3600.0
+LAST_MOMENT = 253_402_300_799.0  # of the year 9999; no date is later
 MAX_TTL = 100 * 366 * 86400.0  # Redis refuses what overflows its clock
 
 _DOUBLE = struct.Struct("<d")
@@ -37,6 +50,7 @@ _ORIGIN = struct.Struct("<dddd")
 _TRIPLET = struct.Struct("<dddB")
 _SIGHTED = struct.Struct("<BBdd")
 _MEMORIES = tuple(Memory)
+_WHOLE = re.compile(rb"-?[0-9]{1,15}")
 
 
 # "=" keeps a tag from being empty: Redis would hash the whole key then, and each key of the origin would go its own way.
@@ -76,9 +90,9 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2]
 
 
-def probe_key(number: int) -> str:
-    """Return one of the keys that nobody reads; each number's may lie on another node."""
-    return _key(f"probe-{number}", "p")
+def probe_keys(number: int) -> list[str]:
+    """Return keys that nobody reads, in place of an origin's and a triplet's; each number's may lie on another node."""
+    return [_key(f"probe-{number}", "p"), _key(f"probe-{number}", "p", "t")]
 
 
 def pack_now(now: float | None) -> bytes:
@@ -143,6 +157,11 @@ def unpack_double(value: bytes | None) -> float | None:
     return _DOUBLE.unpack(value)[0] if value is not None and len(value) == _DOUBLE.size else None
 
 
+def is_moment(number: float) -> bool:
+    """Say whether a number can be a time, which programs may have to write as a date."""
+    return 0.0 <= number <= LAST_MOMENT
+
+
 def read_key(key: bytes) -> tuple[str, list[str]]:
     """Return a key's tag and its parts behind the kind.
 
@@ -151,6 +170,22 @@ def read_key(key: bytes) -> tuple[str, list[str]]:
     """
     first, _, *parts = key.decode("utf-8", "surrogateescape").split(" ")
     return _unescape(first.removeprefix("mailward:{=").removesuffix("}")), [_unescape(part) for part in parts]
+
+
+def unpack_hash(reply: Reply) -> dict[bytes, bytes]:
+    """Return the fields of a hash."""
+    if not isinstance(reply, list) or len(reply) % 2 or not all(isinstance(part, bytes) for part in reply):
+        raise StoreError(StoreFailure.OTHER, "what answers is no Redis")
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def unpack_return(name: bytes, fields: Mapping[bytes, bytes]) -> ReturnCount | None:
+    """Return the count of the bucket whose start is a field's name; None for the other fields, and what is none of ours."""
+    counts = (name, fields[name], fields.get(name + b" r", b"0"))
+    if not all(_WHOLE.fullmatch(count) for count in counts):
+        return None
+    start, expected, returned = map(int, counts)
+    return ReturnCount(float(start), expected, returned)
 
 
 def expires_of(key: bytes, value: bytes) -> float:
@@ -186,16 +221,12 @@ def pack_entry(entry: Entry) -> bytes:
 
 def unpack_entry(name: bytes, value: bytes) -> Entry | None:
     """Return an entry; None for what is none of ours."""
-    kind, _, subject = name.decode("utf-8", "surrogateescape").partition(" ")
     try:
+        kind, _, subject = name.decode().partition(" ")
         values = json.loads(value)
-        return Entry(
-            EntryKind(kind),
-            subject,
-            bool(values["allow"]),
-            float(values["added_at"]),
-            float(values["until"]),
-            str(values["note"]),
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
+        added_at, until = float(values["added_at"]), float(values["until"])
+        if not (is_moment(added_at) and is_moment(until)):
+            return None
+        return Entry(EntryKind(kind), subject, bool(values["allow"]), added_at, until, str(values["note"]))
+    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
         return None

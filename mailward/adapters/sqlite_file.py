@@ -12,6 +12,7 @@ No user functions and no progress handlers: what calls back into Python from a t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -27,13 +28,20 @@ from mailward.adapters.sqlite_place import FilePlace, Identity
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.state import Durability
 
-MAX_CONNECTIONS = 4  # of a process: one that writes, and some that read beside it
+MAX_CONNECTIONS = 3  # of a process: one that writes, one that empties the log, and one that reads meanwhile
 FIRST_WAIT, LONGEST_WAIT = 0.00005, 0.001  # seconds between two tries at a lock of another process
 
-CACHE_KIB = 512  # a connection; the kernel has the file in its memory anyway, and other processes' writes void ours
-# Whoever tends the file empties the log when it has some hundred pages. This is for when nobody does: 32 MB.
+CACHE_KIB = 256  # a connection; the kernel has the file in its memory anyway, and other processes' writes void ours
+
+# The file never gets larger than this, whatever happens; whoever tends it sees to it that it does not come near. Two gibibytes
+# are fifteen million triplets, half as many again as the busiest servers have. Room is needed for that, and for the log.
+MAX_OCTETS = 2 * 1024**3
+PAGE_OCTETS = 4096
+# Whoever tends the file empties the log when it has some hundred pages. This is for when nobody does: 32 MB. At four
+# thousand new rows a second the log stays below 16 MB; what has 64 MB beside the file has room for more than comes by mail.
 LAST_RESORT_PAGES = 8000
-LOG_KEPT_OCTETS = 16 * 1024 * 1024  # what stays of a log that once was longer
+RESTART_MILLISECONDS = 50  # how long a moment is waited for in which nobody writes
+LOG_KEPT_OCTETS = 8 * 1024 * 1024  # what stays of a log that once was longer: on a full disk, the room to forget in
 
 SETTINGS = (
     f"PRAGMA cache_size = -{CACHE_KIB}",
@@ -85,11 +93,18 @@ class _Damaged(Exception):
         self.identity = identity
 
 
+class _NoRoom(Exception):
+    """Every connection that may be is in use."""
+
+
 class SqliteFile:
     """One file of a program's, in WAL mode. Every method raises StoreError, after about `timeout` seconds at the latest."""
 
-    def __init__(self, path: Path, schema: Schema, durability: Durability, timeout: float) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, durability: Durability, timeout: float, max_octets: int = MAX_OCTETS
+    ) -> None:
         self.place = FilePlace(path)
+        self._max_octets = max_octets
         self._schema = schema
         self._durability = durability
         self._timeout = timeout
@@ -102,41 +117,62 @@ class SqliteFile:
         self._lost.append(self._idle)
         self._idle = []
         self._writing = threading.Lock()
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._counting = threading.Lock()
+        self._links = 0  # connections there are, idle or in use
         self._process_id = os.getpid()
 
-    def query(self, statement: str, values: Row = ()) -> list[Row]:
+    def deadline(self) -> float:
+        """Return until when (monotonic seconds) what begins now may take; for who does several things within one budget."""
+        return time.monotonic() + self._timeout
+
+    def query(self, statement: str, values: Row = (), deadline: float = 0.0) -> list[Row]:
         """Return the rows of a statement that only reads: no lock of a writer's is waited for."""
-        return self._run(lambda connection: connection.execute(statement, values).fetchall())
+        return self._run(lambda connection: connection.execute(statement, values).fetchall(), deadline)
 
-    def query_if_there(self, statement: str, values: Row = ()) -> list[Row]:
+    def query_if_there(self, statement: str, values: Row = (), deadline: float = 0.0) -> list[Row]:
         """Return the rows likewise; none, and make no file, where there is no file."""
-        return [] if self.place.identity() is None else self.query(statement, values)
+        return [] if self.place.lately() is None else self.query(statement, values, deadline)
 
-    def change(self, *changes: Change) -> bool:
+    def change(self, *changes: Change, deadline: float = 0.0) -> bool:
         """Make all the changes or none, in one step; False if none, as a vital one found no row to change."""
-        return self._write(lambda connection: _make_changes(connection, changes))
+        return self._write(lambda connection: _make_changes(connection, changes), deadline)
 
     def change_rows(self, statement: str, rows: Sequence[Row]) -> None:
         """Run one statement for each of the rows, in one step."""
         self._write(lambda connection: _change_rows(connection, statement, rows))
 
-    def empty_log(self) -> tuple[int, int]:
-        """Copy the log's pages into the file, locking out nobody; return how many it holds, and how many are copied."""
-        _, pages, copied = self.query("PRAGMA wal_checkpoint(PASSIVE)")[0]
-        return pages, copied
+    def empty_log(self, *, is_locking: bool = False) -> tuple[int, int]:
+        """Copy the log's pages into the file; return how many it holds, and how many are copied; (-1, -1): others are at it.
+
+        That locks out nobody, but what others write meanwhile stays in the log, which then only ever grows. `is_locking` keeps
+        them from it, if they let it come to that; after it the log is begun again from its start.
+        """
+        _, pages, copied = self._run(_restart_log if is_locking else _copy_log)
+        return int(pages), int(copied)
+
+    def fill(self) -> float:
+        """Return which part is in use of what the file may be; of less, where the disk has no room for that.
+
+        Half of what is free on the disk is for others: what it is shared with may be Postfix's queue.
+        """
+        pages, unused = self.query("SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count")[0]
+        limit = min(self._max_octets, pages * PAGE_OCTETS + self.place.free_octets() / 2)
+        return float((pages - unused) * PAGE_OCTETS / max(PAGE_OCTETS, limit))
 
     def close(self) -> None:
         """Close what nobody uses just now; a later call opens it again."""
-        while self._idle:
-            self._idle.pop().connection.close()
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._process_id != os.getpid():
             self._start_over()
-        deadline = time.monotonic() + self._timeout
+        while (link := self._idle_link()) is not None:
+            self._close(link)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T], deadline: float = 0.0) -> T:
+        if self._process_id != os.getpid():
+            self._start_over()
+        now = time.monotonic()
+        deadline = deadline or now + self._timeout
         writing = self._writing
-        if not writing.acquire(timeout=self._timeout):
+        if not writing.acquire(timeout=max(0.0, deadline - now)):
             raise StoreError(StoreFailure.TIMEOUT, "another thread of this process is writing")
         try:
             return self._run(work, deadline, is_write=True)
@@ -148,63 +184,83 @@ class SqliteFile:
         if self._process_id != os.getpid():
             self._start_over()
         deadline = deadline or time.monotonic() + self._timeout
-        places = self._places
-        if not places.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise StoreError(StoreFailure.TIMEOUT, "every connection is in use")
-        try:
-            wait = FIRST_WAIT
-            while True:
-                try:
-                    return self._try(work, deadline, is_write=is_write)
-                except sqlite3.Error as error:
-                    if _code(error) not in BUSY:
-                        raise self._meaning(error) from error
-                except _Damaged as damaged:
-                    if (aside := self.place.set_aside(damaged.identity, deadline)) is not None:
-                        words = f"{self.place.name}: {damaged}; set aside as {aside}, and a fresh one is begun"
-                        raise StoreError(StoreFailure.DAMAGED, words) from None
-                if time.monotonic() >= deadline:
-                    raise StoreError(StoreFailure.TIMEOUT, f"{self.place.name} is locked by another process")
-                time.sleep(wait * (0.5 + random.random()))
-                wait = min(LONGEST_WAIT, wait * 2)
-        finally:
-            places.release()
+        wait, reason = FIRST_WAIT, "is locked by another process"
+        while True:
+            try:
+                return self._try(work, deadline, is_write=is_write)
+            except _NoRoom:
+                reason = "has every connection in use"
+            except sqlite3.Error as error:
+                if _code(error) not in BUSY:
+                    raise self._meaning(error) from error
+            except _Damaged as damaged:
+                if (aside := self.place.set_aside(damaged.identity, deadline)) is not None:
+                    words = f"{self.place.name}: {damaged}; set aside as {aside}, and a fresh one is begun"
+                    raise StoreError(StoreFailure.DAMAGED, words) from None
+            if time.monotonic() >= deadline:
+                raise StoreError(StoreFailure.TIMEOUT, f"{self.place.name} {reason}")
+            time.sleep(wait * (0.5 + random.random()))
+            wait = min(LONGEST_WAIT, wait * 2)
 
     def _try(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, is_write: bool) -> T:
         link = self._take(deadline, is_write=is_write)
-        is_sound = False
         try:
             result = work(link.connection)
-            is_sound = True
-            return result
-        except sqlite3.Error as error:
-            is_sound = _code(error) in BUSY
-            if _code(error) in DAMAGED:
+        except BaseException as error:
+            code = _code(error) if isinstance(error, sqlite3.Error) else 0
+            self._give_back(link, is_sound=code in BUSY)
+            if code in DAMAGED:
                 raise _Damaged(link.identity, str(error)) from None
             raise
-        finally:
-            self._give_back(link, is_sound=is_sound)
+        if link.is_read_only:
+            self._close(link)  # and open anew each time: the folder may be writable again
+        else:
+            self._idle.append(link)
+        return result
 
     def _take(self, deadline: float, *, is_write: bool) -> _Link:
         """Return a connection to the file that is there now."""
-        identity = self.place.identity()
-        while True:
-            try:
-                link = self._idle.pop()  # the last one used: most of the file's upper pages are still in its cache
-            except IndexError:
-                return self._open(deadline, is_write=is_write)
+        identity = self.place.lately()
+        while (link := self._idle_link()) is not None:
             if link.identity == identity:
                 return link
-            link.connection.close()  # the file has been set aside or removed
+            self._close(link)  # the file has been set aside or removed
+        return self._open_one_more(deadline, is_write=is_write)
+
+    def _idle_link(self) -> _Link | None:
+        try:
+            return self._idle.pop()  # the last one used: most of the file's upper pages are still in its cache
+        except IndexError:
+            return None
 
     def _give_back(self, link: _Link, *, is_sound: bool) -> None:
+        """Keep a connection whose work has failed, if it could do other work."""
         if is_sound and not link.is_read_only:
-            if link.connection.in_transaction:
-                link.connection.execute("ROLLBACK")
-            self._idle.append(link)
-        else:
-            # What can only read is opened anew each time: the folder may be writable again.
+            with contextlib.suppress(sqlite3.Error):
+                if link.connection.in_transaction:
+                    link.connection.execute("ROLLBACK")
+                self._idle.append(link)
+                return
+        self._close(link)
+
+    def _close(self, link: _Link) -> None:
+        try:
             link.connection.close()
+        finally:
+            with self._counting:
+                self._links -= 1
+
+    def _open_one_more(self, deadline: float, *, is_write: bool) -> _Link:
+        with self._counting:
+            if self._links >= MAX_CONNECTIONS:
+                raise _NoRoom
+            self._links += 1
+        try:
+            return self._open(deadline, is_write=is_write)
+        except BaseException:
+            with self._counting:
+                self._links -= 1
+            raise
 
     def _open(self, deadline: float, *, is_write: bool) -> _Link:
         with self.place.locked(deadline):
@@ -236,6 +292,7 @@ class SqliteFile:
         for setting in SETTINGS:
             connection.execute(setting)
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
+        connection.execute(f"PRAGMA max_page_count = {self._max_octets // PAGE_OCTETS}")
         if self._version_of(connection) == len(self._schema.migrations):
             return
         if connection.execute("PRAGMA journal_mode = WAL").fetchall() != [("wal",)]:
@@ -292,6 +349,23 @@ def _make_changes(connection: sqlite3.Connection, changes: Sequence[Change]) -> 
             return False
     connection.execute("COMMIT")
     return True
+
+
+def _copy_log(connection: sqlite3.Connection) -> Row:
+    row: Row = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return row
+
+
+def _restart_log(connection: sqlite3.Connection) -> Row:
+    connection.execute(f"PRAGMA busy_timeout = {RESTART_MILLISECONDS}")
+    deadline = time.monotonic() + RESTART_MILLISECONDS / 1000
+    while True:
+        row: Row = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        if not row[0] or time.monotonic() >= deadline:
+            break
+        time.sleep(FIRST_WAIT)  # somebody else empties it just now, which SQLite does not wait for
+    connection.execute("PRAGMA busy_timeout = 0")
+    return row
 
 
 def _change_rows(connection: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from mailward.adapters import sqlite_rows as rows
 from mailward.adapters.sqlite_correspondents import SqliteCorrespondents
-from mailward.adapters.sqlite_file import Change, SqliteFile
+from mailward.adapters.sqlite_file import MAX_OCTETS, Change, SqliteFile
 from mailward.adapters.sqlite_rows import SCHEMA, Found
-from mailward.adapters.sqlite_upkeep import Upkeep
+from mailward.adapters.sqlite_upkeep import Table, Upkeep
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.greylist import (
     Entry,
@@ -36,21 +36,33 @@ from mailward.model.state import Durability
 from mailward.policy import greylist
 
 FILE = "greylist.sqlite"
-RETURNS_KEPT = 86400.0
+RETURNS_KEPT = 2 * 86400.0
+# Where room is short, what only waits goes. Not a triplet whose return is expected: those are few, and were they forgotten, it
+# would look as if senders did not come back.
+TRIPLET_GONE = "expires <= ?1 OR first_seen <= ?2 AND passed_at = 0 AND NOT is_expected"
+SPARED_DELAYS = 4.0  # but not before it could have passed, and for a while after that
+
+# A probe that only wrote one small row would find room where new triplets do not, and the breaker would flap.
+FULL_FROM = 0.95
+NO_ROOM = f"{FILE} leaves the little room that the disk has to others"
 
 
 class SqliteGreylist:
-    """A GreylistRecords over `<folder>/greylist.sqlite`, and the correspondents' file beside it."""
+    """A GreylistRecords over `<folder>/greylist.sqlite`, and the correspondents' file beside it, without which it does well.
 
-    def __init__(self, folder: Path, durability: Durability, timeout: float) -> None:
-        self._timeout = timeout
-        self._file = SqliteFile(folder / FILE, SCHEMA, durability, timeout)
+    The file is kept below `max_octets`. What says FULL may be tended all the same: that makes room.
+    """
+
+    def __init__(self, folder: Path, durability: Durability, timeout: float, max_octets: int = MAX_OCTETS) -> None:
+        self._file = SqliteFile(folder / FILE, SCHEMA, durability, timeout, max_octets)
+        self._spared_seconds = 0.0
+        self._is_short_of_room = False
         self._correspondents = SqliteCorrespondents(folder, durability, timeout)
         self.upkeep = Upkeep(
             self._file,
-            ("triplets", "origins"),
+            (Table("triplets", TRIPLET_GONE), Table("origins")),
             (
-                Change("DELETE FROM returns WHERE start <= ?1 - 86400"),
+                Change("DELETE FROM returns WHERE start <= ?1 - 172800"),
                 Change("DELETE FROM entries WHERE until > 0 AND until <= ?1"),
             ),
         )
@@ -61,29 +73,32 @@ class SqliteGreylist:
         """Remember that a triplet was sighted, and say what was known."""
         now = _clock(now)
         triplet = rows.as_kept(triplet)
-        deadline = time.monotonic() + self._timeout
+        self._spared_seconds = SPARED_DELAYS * windows.delay
+        deadline = self._file.deadline()
         while True:
-            found = self._find(triplet)
+            found = self._find(triplet, deadline)
             sighting, kept = greylist.sight(triplet, found.known, windows, now)
             is_asked = correspondent and sighting.memory is not Memory.ORIGIN
-            if is_asked and self._correspondents.knows(correspondent, now):
+            if is_asked and self._correspondents.knows(correspondent, now, deadline):
                 return Sighting(Memory.CORRESPONDENT, now)
             changes = rows.changes(found, kept, sighting)
-            if not changes or self._file.change(*changes):
+            if changes and self._is_short_of_room:
+                raise StoreError(StoreFailure.FULL, NO_ROOM)
+            if not changes or self._file.change(*changes, deadline=deadline):
                 return sighting
             if time.monotonic() > deadline:  # each time somebody else has got further: no more than a guard
                 raise StoreError(StoreFailure.TIMEOUT, "others change the same rows all the time")
 
-    def _find(self, triplet: Triplet) -> Found:
+    def _find(self, triplet: Triplet, deadline: float = 0.0) -> Found:
         keys = (rows.key_of(triplet.origin, triplet.mail_from, triplet.rcpt_to), rows.key_of(triplet.origin))
-        return rows.found(triplet, keys, self._file.query(rows.FIND, keys)[0])
+        return rows.found(triplet, keys, self._file.query(rows.FIND, keys, deadline))
 
     def recalls(self, triplet: Triplet, windows: Windows, now: float | None = None) -> bool:
         """Say whether a sighting would pass by what is remembered, and change nothing."""
         return greylist.would_pass(self._find(rows.as_kept(triplet)).known, windows, _clock(now))
 
     def returns(self, now: float | None = None) -> tuple[ReturnCount, ...]:
-        """Return the buckets of the last day in which returns were expected, the oldest first."""
+        """Return the buckets of the last two days in which returns were expected, the oldest first."""
         since = _clock(now) - RETURNS_KEPT
         counts = self._file.query(
             "SELECT start, expected, returned FROM returns WHERE start > ? ORDER BY start", (since,)
@@ -109,11 +124,21 @@ class SqliteGreylist:
     def probe(self) -> None:
         """Write something that nobody reads, as a sighting would."""
         self._file.change(Change("INSERT OR REPLACE INTO probes VALUES (1, ?)", (time.time(),)))
+        self._is_short_of_room = self._file.place.is_short_of_room()
+        if self._is_short_of_room:
+            raise StoreError(StoreFailure.FULL, NO_ROOM)
+        if (fill := self._file.fill()) > FULL_FROM:
+            raise StoreError(StoreFailure.FULL, f"{FILE} has {fill:.0%} of the room that it may have")
 
     def tend(self, now: float | None = None) -> None:
-        """Do a small step of housekeeping: of all processes, one does it."""
+        """Do a small step of housekeeping: of all processes, one does it.
+
+        Here it is told, once, what is wrong with the files that may be missing: the correspondents', and that of the lock by
+        which one process is chosen. Decisions go on.
+        """
         now = _clock(now)
-        self.upkeep.step(now)
+        self._is_short_of_room = self._file.place.is_short_of_room()
+        self.upkeep.step(now, self._spared_seconds)
         self._correspondents.tend(now)
 
     def close(self) -> None:

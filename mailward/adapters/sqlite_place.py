@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,6 +25,13 @@ from mailward.model.errors import StoreError, StoreFailure
 Identity = tuple[int, int]  # device and inode; not used again for another file while somebody has it open
 
 COMPANIONS = ("-wal", "-shm")  # what SQLite keeps beside a file; they go where it goes
+# How late it may be noticed that another process has set the file aside, or that somebody has removed it; what was written
+# until then is lost. A stat() for each statement was a fifth of a decision.
+SEEN_SECONDS = 0.1
+# What is left of the disk for others, though not more than a part of it. Postfix takes no mail where it finds less than one and
+# a half of its largest message: 15 MB as it comes.
+RESERVED_OCTETS = 64 * 1024 * 1024
+RESERVED_PART = 20
 KEPT_ASIDE = 3  # damaged files: enough to see what happened, and a dying disk does not fill up with them
 LITTLE_ROOM = 256 * 1024  # octets; a write that failed with less than this left has failed for that
 LOCK_POLL_SECONDS = 0.002
@@ -36,16 +44,50 @@ class FilePlace:
         self.path = str(path)
         self.folder = str(path.parent)
         self.name = path.name
+        self._seen: Identity | None = None
+        self._seen_until = 0.0  # monotonic seconds
+
+    def lately(self) -> Identity | None:
+        """Say which file was there a moment ago; None if none was."""
+        return self._seen if time.monotonic() < self._seen_until else self.identity()
 
     def identity(self) -> Identity | None:
         """Say which file is there now; None if none is."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
-            return None
+            seen = None
         except OSError as error:
             raise self.failed(error) from None
-        return found.st_dev, found.st_ino
+        else:
+            seen = found.st_dev, found.st_ino
+        self._seen, self._seen_until = seen, time.monotonic() + SEEN_SECONDS
+        return seen
+
+    def octets_of_log(self) -> int:
+        """Return how much room the log takes; none where there is no log."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0
+
+    def free_octets(self) -> int:
+        """Return how much room there is on the file's disk for who is not root."""
+        return self._room()[0]
+
+    def is_short_of_room(self) -> bool:
+        """Say whether what is left should be left: to others, and to the log, which takes as much again to be emptied."""
+        free, whole = self._room()
+        return free < self.octets_of_log() + min(RESERVED_OCTETS, whole // RESERVED_PART)
+
+    def _room(self) -> tuple[int, int]:
+        try:
+            room = os.statvfs(self.folder)
+        except OSError as error:
+            raise self.failed(error) from None
+        if not room.f_blocks:  # a file system that does not say
+            return sys.maxsize, 0
+        return room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
 
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
@@ -107,6 +149,7 @@ class FilePlace:
             except OSError as error:
                 reason = f"{self.name} is damaged, and cannot be set aside: {error.strerror}"
                 raise StoreError(StoreFailure.DAMAGED, reason) from None
+            self._seen_until = 0.0
             self._forget_oldest_aside()
             return os.path.basename(aside)
 
@@ -136,15 +179,14 @@ class FilePlace:
     def diagnosed(self, words: str) -> StoreError:
         """Return what is behind SQLite's "disk I/O error" or "unable to open", as far as the folder shows it."""
         try:
-            os.stat(self.folder)
-            room = os.statvfs(self.folder)
-        except OSError as error:
-            return self.failed(error)
+            room = self.free_octets()
+        except StoreError as error:
+            return error
         if not os.access(self.folder, os.X_OK) or (os.path.exists(self.path) and not os.access(self.path, os.R_OK)):
             failure = StoreFailure.REFUSED
         elif not self.is_writable:
             failure = StoreFailure.READ_ONLY
-        elif room.f_bavail * room.f_frsize < LITTLE_ROOM:
+        elif room < LITTLE_ROOM:
             failure = StoreFailure.FULL
         else:
             failure = StoreFailure.OTHER

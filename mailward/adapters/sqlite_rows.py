@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 
@@ -42,10 +42,10 @@ SCHEMA = Schema(
     ),
 )
 
+# One statement for both, hence one look at the file; the first column says of which table a row is.
 FIND = (
-    "SELECT t.origin, t.mail_from, t.rcpt_to, t.first_seen, t.passed_at, t.expires, t.is_expected,"
-    " o.origin, o.passes, o.counted_at, o.expires, o.expected_at"
-    " FROM (SELECT 1) LEFT JOIN triplets AS t ON t.key = ? LEFT JOIN origins AS o ON o.key = ?"
+    "SELECT 't', origin, mail_from, rcpt_to, first_seen, passed_at, expires, is_expected FROM triplets WHERE key = ?"
+    " UNION ALL SELECT 'o', origin, passes, counted_at, expires, expected_at, NULL, NULL FROM origins WHERE key = ?"
 )
 PUT_TRIPLET = "INSERT OR REPLACE INTO triplets VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 PUT_ORIGIN = "INSERT OR REPLACE INTO origins VALUES (?, ?, ?, ?, ?, ?)"
@@ -71,6 +71,7 @@ class Found:
     A row may be there and not be known: another triplet's, whose hash is the same. It makes room.
     """
 
+    keys: tuple[int, int]  # of the triplet and of its origin
     known: Remembered
     triplet_row: Row | None
     origin_row: Row | None
@@ -96,34 +97,35 @@ def as_kept(triplet: Triplet) -> Triplet:
     return triplet if cleaned == texts else Triplet(*cleaned)
 
 
-def found(triplet: Triplet, keys: tuple[int, int], row: Row) -> Found:
-    """Return what a row of FIND says."""
-    triplet_key, origin_key = keys
-    origin_name, *origin_values = row[7:]
+def found(triplet: Triplet, keys: tuple[int, int], rows: Sequence[Row]) -> Found:
+    """Return what the rows of FIND say."""
     record = origin = triplet_row = origin_row = None
-    if row[0] is not None:
-        triplet_row = (triplet_key, *row[3:6])
-        if row[:3] == (triplet.origin, triplet.mail_from, triplet.rcpt_to):
-            first_seen, passed_at, expires, is_expected = row[3:7]
-            record = TripletRecord(triplet, first_seen, passed_at, expires, bool(is_expected))
-    if origin_name is not None:
-        origin_row = (origin_key, *origin_values)
-        if origin_name == triplet.origin:
-            origin = OriginRecord(origin_name, *origin_values)
-    return Found(Remembered(record, origin), triplet_row, origin_row)
+    for table, name, *values in rows:
+        if table == "t":
+            mail_from, rcpt_to, first_seen, passed_at, expires, is_expected = values
+            triplet_row = (keys[0], first_seen, passed_at, expires)
+            if name == triplet.origin and mail_from == triplet.mail_from and rcpt_to == triplet.rcpt_to:
+                record = TripletRecord(triplet, first_seen, passed_at, expires, bool(is_expected))
+        else:
+            passes, counted_at, expires, expected_at = values[:4]
+            origin_row = (keys[1], passes, counted_at, expires, expected_at)
+            if name == triplet.origin:
+                origin = OriginRecord(name, passes, counted_at, expires, expected_at)
+    return Found(keys, Remembered(record, origin), triplet_row, origin_row)
 
 
 def changes(found: Found, kept: Remembered, sighting: Sighting) -> list[Change]:
     """Return what has to be written so that what was found becomes what is kept."""
     made = []
+    triplet_key, origin_key = found.keys
     if kept.triplet is not None and kept.triplet != found.known.triplet:
-        made.append(_change(ADD_TRIPLET, CHANGE_TRIPLET, triplet_row(kept.triplet), found.triplet_row))
+        made.append(_change(ADD_TRIPLET, CHANGE_TRIPLET, _triplet_row(triplet_key, kept.triplet), found.triplet_row))
         if (start := expected_in(sighting.memory, kept.triplet)) is not None:
             made.append(Change(EXPECT, (start,)))
         if (start := returned_in(sighting.memory, kept.triplet)) is not None:
             made.append(Change(RETURN, (start,), is_vital=False))
     if kept.origin is not None and kept.origin != found.known.origin:
-        made.append(_change(ADD_ORIGIN, CHANGE_ORIGIN, origin_row(kept.origin), found.origin_row))
+        made.append(_change(ADD_ORIGIN, CHANGE_ORIGIN, _origin_row(origin_key, kept.origin), found.origin_row))
     return made
 
 
@@ -134,8 +136,13 @@ def _change(add: str, change: str, row: Row, before: Row | None) -> Change:
 def triplet_row(record: TripletRecord) -> Row:
     """Return a triplet's row."""
     triplet = as_kept(record.triplet)
-    texts = (triplet.origin, triplet.mail_from, triplet.rcpt_to)
-    return (key_of(*texts), *texts, record.first_seen, record.passed_at, record.expires, record.is_expected)
+    key = key_of(triplet.origin, triplet.mail_from, triplet.rcpt_to)
+    return _triplet_row(key, replace(record, triplet=triplet))
+
+
+def _triplet_row(key: int, record: TripletRecord) -> Row:
+    triplet, numbers = record.triplet, (record.first_seen, record.passed_at, record.expires, record.is_expected)
+    return (key, triplet.origin, triplet.mail_from, triplet.rcpt_to, *numbers)
 
 
 def triplet_record(row: Row) -> TripletRecord:
@@ -147,8 +154,12 @@ def triplet_record(row: Row) -> TripletRecord:
 def origin_row(record: OriginRecord) -> Row:
     """Return an origin's row."""
     name = clean(record.origin)
+    return _origin_row(key_of(name), replace(record, origin=name))
+
+
+def _origin_row(key: int, record: OriginRecord) -> Row:
     passes = min(record.passes, MAX_PASSES)
-    return (key_of(name), name, passes, record.counted_at, record.expires, record.expected_at)
+    return (key, record.origin, passes, record.counted_at, record.expires, record.expected_at)
 
 
 def origin_record(row: Row) -> OriginRecord:

@@ -31,7 +31,7 @@ from tests.adapters.sqlite_support import (
     overwrite,
     read_only_mount,
 )
-from tests.support.processes import open_folder
+from tests.support.processes import open_folder, wait_until
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_damaged_file_is_set_aside_once(
     assert caught.value.failure is StoreFailure.DAMAGED
     assert notes(file) == []
     assert note(file, 1)
-    assert notes(other) == [1], "others notice, and go on with the fresh one"
+    wait_until(lambda: notes(other) == [1], "others notice, and go on with the fresh one")
     assert note(other, 2)
     file.close()
     other.close()
@@ -167,8 +167,9 @@ def test_a_file_that_is_removed_is_begun_anew(folder: Path, opened: Opener, what
     assert notes(other) == [1]
     for name in what:
         (folder / name).unlink()
+    wait_until(lambda: notes(file) == [], "that it is gone is noticed")
     assert note(file, 2)
-    assert notes(other) == [2]
+    wait_until(lambda: notes(other) == [2], "and by others")
     assert note(other, 3)
     assert notes(file) == [2, 3]
     file.close()
@@ -184,7 +185,7 @@ def test_a_file_that_is_replaced_is_opened_anew(folder: Path, opened: Opener) ->
     for name in ("file-wal", "file-shm"):
         (folder / name).unlink()
     (folder / "spare").rename(folder / "file")
-    assert notes(file) == [2]
+    wait_until(lambda: notes(file) == [2], "the other file is noticed")
 
 
 # Other versions.

@@ -33,7 +33,7 @@ from tests.adapters.sqlite_support import (
     read_only_mount,
     small_file_system,
 )
-from tests.support.processes import open_folder, run
+from tests.support.processes import open_folder, run, wait_until
 
 BUDGET = 0.3
 
@@ -130,7 +130,7 @@ def test_what_only_asks_does_not_make_a_file(folder: Path, opened: Opener) -> No
     assert names(folder) == set()
     other = opened(folder / "file")
     note(other, 1)
-    assert file.query_if_there("SELECT key FROM notes") == [(1,)]
+    wait_until(lambda: file.query_if_there("SELECT key FROM notes") == [(1,)], "what another has made is noticed")
 
 
 def test_files_that_root_makes_belong_to_the_folders_owner(folder: Path, opened: Opener) -> None:

@@ -31,7 +31,7 @@ from tests.adapters.sqlite_sightings import (
     triplet,
 )
 from tests.adapters.sqlite_support import in_a_fork, locked_by_another_process
-from tests.support.processes import open_folder
+from tests.support.processes import open_folder, wait_until
 
 BUDGET = 0.3
 
@@ -142,7 +142,7 @@ def test_another_process_records_correspondents(folder: Path, store: SqliteGreyl
 
     assert in_a_fork(record) == "recorded"
     assert sight(store, 1, 1) is Memory.EARLY
-    assert sight(store, 1, 1, is_vouched=True) is Memory.CORRESPONDENT
+    wait_until(lambda: sight(store, 1, 1, is_vouched=True) is Memory.CORRESPONDENT, "the new file is noticed")
 
 
 # What survives.
