@@ -90,7 +90,7 @@ def judging_of(folder: Path, redis_port: int) -> Callable[[], None]:
     configuration.write_text(f'state = "{state}"\n[greylist]\n')
     resolver = resolver_that_knows(zones(rsa_key(folder, "2026a"), DOMAINS))
     resolver.start = lambda: None  # type: ignore[method-assign]  # it would find nobody, and everything would pass
-    daemon.make_resolver = lambda *_: resolver  # type: ignore[attr-defined]
+    daemon.make_resolver = lambda *_, **__: resolver  # type: ignore[attr-defined]
     metrics = Metrics("mailward_greylist", (*METRICS, *DNS_METRICS)).row(0)
     serving = daemon.load(configuration).make_serving(WorkerTools(metrics, NoNotes(), log.get("greylist")))
     start = serving._program.start  # type: ignore[attr-defined]

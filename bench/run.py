@@ -1,6 +1,6 @@
 """Measure Mailward and its peers on this machine, print the tables, and keep them in RESULTS.md.
 
-    python -m bench.run [--jobs sign,dual,...] [--rounds 3] [--messages 4000] [--no-keep]
+    python -m bench.run [--jobs sign,dual,...] [--rounds 3] [--messages 4000] [--scenarios dns,line] [--no-keep]
 
 Nothing is asserted: a missed target is a line in a table. The exit status is 1 if something failed to run.
 Everything listens in a network namespace of the run's own or on UNIX sockets in temporary folders, and is ended by the
@@ -28,9 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the jobs asked for; return the exit status."""
     chosen = parse(arguments)
     enter("bench.run", sys.argv[1:] if arguments is None else arguments)
+    plots = plots_folder(is_kept=chosen.keep)
+    options = Options(chosen.rounds, chosen.messages, plots, chosen.scenarios)
     failures = 0
     try:
-        with open_workbench(Options(chosen.rounds, chosen.messages, plots_folder(is_kept=chosen.keep))) as workbench:
+        with open_workbench(options) as workbench:
             for job in chosen.jobs:
                 failures += not run_job(job, workbench, is_kept=chosen.keep)
     except ProgramError as error:
@@ -66,8 +68,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=jobs_named, default=list(JOBS), help=f"some of {names}; default all")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument("--messages", type=int, default=4000, help="4 kB messages a round (default 4000)")
+    parser.add_argument("--scenarios", type=comma_separated, default=(), help="some of greylist-outage's; default all")
     parser.add_argument("--no-keep", dest="keep", action="store_false", help="print, and leave RESULTS.md as it is")
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    if parsed.scenarios and parsed.keep:
+        parser.error("some scenarios are no section of RESULTS.md: --scenarios takes --no-keep")
+    return parsed
+
+
+def comma_separated(names: str) -> list[str]:
+    """Return what stands between the commas."""
+    return names.split(",")
 
 
 def jobs_named(names: str) -> list[Job]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,13 @@ DNS_TTL = 3600  # longer than a run: what is measured is signing, not look-ups a
 class Options:
     """What the command line chose; `messages` is the number of 4 kB messages a program gets in a round.
 
-    `plots` is the folder for what is drawn; it may not exist yet.
+    `plots` is the folder for what is drawn; it may not exist yet. `scenarios` are those of the replayed outage; empty: all.
     """
 
     rounds: int
     messages: int
     plots: Path
+    scenarios: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,15 @@ and that greylisting is back by itself.
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor
 from pathlib import Path
 
+from bench.greylist_nights import PEER, SCENARIOS, Scenario, taken_away
 from bench.greylisters import Greylister, Task, running
 from bench.launch import CHECKOUT
 from bench.machine import process_tree
@@ -38,24 +36,13 @@ from bench.pump import (
 from bench.report import Target, at_least, at_most, table, target_table
 from bench.workbench import Workbench
 from tests.support.nameserver import Nameserver
-from tests.support.processes import Program, ProgramError
-from tests.support.silence import silenced
+from tests.support.processes import ProgramError
 
 LANES = 10  # of each stream
 RAMP_SECONDS, HEALTHY_SECONDS, AFTER_SECONDS = 8.0, 20.0, 25.0
-OUTAGE_SECONDS, LOCK_SECONDS = 30.0, 60.0
 DELAY_SECONDS = 5
 DNS_TTL = 60
 DOMAINS = 1500  # the fresh stream's chunks have one each
-PEER = "rspamd, Redis"
-LOCK = """\
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
-connection.execute("BEGIN EXCLUSIVE")
-print("locked", flush=True)
-sys.stdin.read()
-connection.execute("ROLLBACK")
-"""
 HEADER = (
     *(
         "scenario",
@@ -88,33 +75,6 @@ to {SAMPLE_SECONDS} s. "Aside" is greylisting in all workers at once; smtpd proc
 scenario ran once, with the default configuration but for `delay` ({DELAY_SECONDS} s). All at once is two runs, as one daemon has
 one store. rspamd decides on the whole message, and smtp-source's have one body, which it knows: it defers none here, and is
 shown for what becomes of Postfix."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What is taken away from which program, and for how long."""
-
-    name: str
-    title: str
-    program: str = "mailward"
-    without_dns: bool = False
-    without_redis: bool = False
-    is_locked: bool = False
-    seconds: float = OUTAGE_SECONDS
-
-
-SCENARIOS = (
-    Scenario("dns", "all nameservers silent", without_dns=True),
-    Scenario("redis", "Redis killed", "mailward, Redis", without_redis=True),
-    Scenario("lock", "SQLite file locked", is_locked=True, seconds=LOCK_SECONDS),
-    Scenario(
-        "dns-lock", "nameservers silent and SQLite locked", without_dns=True, is_locked=True, seconds=LOCK_SECONDS
-    ),
-    Scenario(
-        "dns-redis", "nameservers silent and Redis killed", "mailward, Redis", without_dns=True, without_redis=True
-    ),
-    Scenario("rspamd-dns", "rspamd: all nameservers silent", PEER, without_dns=True),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +151,18 @@ def run(workbench: Workbench) -> str:
     folder = workbench.folder_of("greylist-outage-dns")
     replays = []
     with open_nameservers(folder, workbench.rsa, count=2, domains=DOMAINS, ttl=DNS_TTL) as nameservers:
-        for scenario in SCENARIOS:
+        for scenario in chosen(workbench.options.scenarios):
             replays.append(replay(scenario, nameservers, workbench))
     plots = [keep_plot(it, workbench.options.plots) for it in replays]
     return "\n\n".join([table(HEADER, [row(it) for it in replays]), target_table(targets(replays)), NOTE, *plots])
+
+
+def chosen(names: Sequence[str]) -> Sequence[Scenario]:
+    """Return the scenarios of these names, all where there are none. Raises ProgramError."""
+    unknown = set(names) - {scenario.name for scenario in SCENARIOS}
+    if unknown:
+        raise ProgramError(f"no such scenario: {', '.join(sorted(unknown))}")
+    return [scenario for scenario in SCENARIOS if not names or scenario.name in names]
 
 
 def replay(scenario: Scenario, nameservers: Sequence[Nameserver], workbench: Workbench) -> Replay:
@@ -240,48 +208,6 @@ def standing_aside(greylister: Greylister) -> Callable[[], int]:
         return round(max(value for name, value in samples.items() if name.startswith("breakers_open{")))
 
     return count
-
-
-@contextmanager
-def taken_away(
-    scenario: Scenario, greylister: Greylister, nameservers: Sequence[Nameserver], folder: Path
-) -> Iterator[None]:
-    """Take away what the scenario says, for a while."""
-    with ExitStack() as stack:
-        if scenario.is_locked:
-            stack.enter_context(locked(database_in(folder / "state")))
-        if scenario.without_redis and greylister.redis:
-            stack.enter_context(killed(greylister.redis))
-        if scenario.without_dns:
-            stack.enter_context(silenced(nameservers))
-        yield
-
-
-@contextmanager
-def killed(program: Program) -> Iterator[None]:
-    """Have a program dead for a while."""
-    program.signal(signal.SIGKILL)
-    yield
-    program.restart()
-
-
-@contextmanager
-def locked(database: Path) -> Iterator[None]:
-    """Have another process hold SQLite's lock for a while."""
-    command = [sys.executable, "-c", LOCK, str(database)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as locker:
-        assert locker.stdin is not None
-        assert locker.stdout is not None
-        if not locker.stdout.readline():
-            raise ProgramError(f"{database} could not be locked")
-        yield
-        locker.stdin.close()
-
-
-def database_in(folder: Path) -> Path:
-    """Return the one SQLite file of a folder."""
-    (path,) = (path for path in folder.iterdir() if path.read_bytes()[:6] == b"SQLite")
-    return path
 
 
 def row(it: Replay) -> Sequence[str]:

@@ -6,6 +6,7 @@ import math
 import select
 import time
 
+from mailward.adapters.dns_control import failure_of
 from mailward.adapters.dns_response import (
     FORMERR,
     NOTIMP,
@@ -15,7 +16,7 @@ from mailward.adapters.dns_response import (
     read_answer,
     response_code,
 )
-from mailward.adapters.dns_servers import HEDGED, QUERIES, Counts, Nameservers, failure_of
+from mailward.adapters.dns_servers import HEDGED, QUERIES, Counts, Nameservers
 from mailward.adapters.dns_socket import Attempt
 from mailward.adapters.dns_wire import make_query
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, failed
@@ -131,8 +132,7 @@ class _Exchange:
         if answer.status is AnswerStatus.TEMPFAIL:
             self._give_up(attempt.server, answer)
             return None
-        if not attempt.is_tcp:
-            self._nameservers.answered(nameserver, time.monotonic() - attempt.sent_at)
+        self._nameservers.answered(nameserver, None if attempt.is_tcp else time.monotonic() - attempt.sent_at)
         return answer
 
     def _ignore(self, attempt: Attempt) -> None:

@@ -1,36 +1,39 @@
-"""The nameservers: which are in use, how fast they are, and the control question that alone decides it.
+"""The nameservers: which are in use, how fast they are, and the control questions that alone decide it.
 
 No sender can take a nameserver out of use. Whatever becomes of a question that a sender chose, it only makes us put one to
-that server that no sender chooses (`. NS`, or of the operator's own domain), once a second at the most. Two of those in a
-row without an answer open the server's breaker; it is asked again until it answers one. A refusal is an answer: a server
-that refuses costs no time, and one that refuses only the control question serves well.
+that server that no sender chooses (mailward.adapters.dns_control), once a second at the most, or four times in haste. Two of
+those in a row without an answer open the server's breaker; it is asked again until it answers one. A refusal is an answer: a
+server that refuses costs no time, and one that refuses only the control question serves well.
+
+The root's name servers are in every resolver's memory. So a server that does nothing but answer for them is put a deep
+question as well, and what was opened by that is closed by that. It counts only where one has been answered before: a
+resolver of a closed network serves well and knows nothing beyond it.
 
 Until then, one that is late is put behind the others (mailward.policy.failover), so that not every question waits for it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import math
 import os
 import random
-import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from mailward.adapters.dns_response import FORMERR, NOERROR, NXDOMAIN, SERVFAIL, belongs, response_code
-from mailward.adapters.dns_socket import Address, Attempt
-from mailward.adapters.dns_wire import make_query
-from mailward.model.dns import Answer, Failure, Question, failed
+from mailward.adapters.dns_control import Reply, deep_question, pace_for, put
+from mailward.adapters.dns_socket import Address
+from mailward.model.dns import Failure, Question, failed
 from mailward.policy.breaker import Breaker
 from mailward.policy.failover import Latency, SignsOfLife, hedge_delay, observe, present_first
 
-CONTROL_SECONDS = 1.0  # between two control questions to a server
-LEAST_CONTROL_TIMEOUT = 0.25  # a busy machine of ours must not look like a server that is away
-
-_OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN)
+# Late or SERVFAIL in a row, no useful answer between them: enough of them to put the deep question. A single one is some
+# domain's own trouble many times an hour; but a small site asks so little that it must not take many.
+MISSES_TO_DOUBT = 3
+DEEP_INTERVAL = 1.0  # seconds from a deep question that was answered to the next
+ARMING_INTERVAL = 60.0  # seconds between two deep questions to a server that has never answered one
 
 # The counters and the gauge of each nameserver; mailward.daemon.dns describes them.
 QUERIES, FAILURES, REASONS, HEDGED = "dns_queries", "dns_failures", "dns_failure_reasons", "dns_hedged"
@@ -54,7 +57,19 @@ class OnEvent(Protocol):
 class Nameserver:
     """What is known of one nameserver."""
 
-    __slots__ = ("address", "breaker", "has_answered_control", "label", "latency", "signs", "suspected")
+    __slots__ = (
+        "address",
+        "breaker",
+        "deep_asked_at",
+        "has_answered_control",
+        "has_answered_deep",
+        "is_cut_off",
+        "label",
+        "latency",
+        "misses",
+        "signs",
+        "suspected",
+    )
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -63,6 +78,12 @@ class Nameserver:
         self.latency: Latency | None = None
         self.signs = SignsOfLife()
         self.has_answered_control = False
+        self.has_answered_deep = False
+        self.deep_asked_at = -math.inf
+        self.is_cut_off = False  # it has answered deep questions before, and not the last one
+        self.misses = (
+            0  # since its last useful answer; many threads count without a lock, and one more or less is no matter
+        )
         self.suspected = threading.Event()
 
 
@@ -79,16 +100,25 @@ def label_of(address: Address) -> str:
 
 
 class Nameservers:
-    """All of them, the preferred one first; and once it is started, a thread for each that puts the control question."""
+    """All of them, the preferred one first; and once it is started, a thread for each that puts the control questions."""
 
     def __init__(
-        self, addresses: Sequence[Address], timeout: float, control: Question, counts: Counts, on_event: OnEvent
+        self,
+        addresses: Sequence[Address],
+        timeout: float,
+        control: Question,
+        counts: Counts,
+        on_event: OnEvent,
+        *,
+        is_hasty: bool = False,
     ) -> None:
         self.servers = tuple(Nameserver(address) for address in addresses)
         self.timeout = timeout
         self.is_away = False  # the DNS as a whole
         self.on_back: Callable[[], None] = lambda: None
         self._control = control
+        self._has_deep = not control.name  # who named a domain has said what is to be asked
+        self._pace = pace_for(timeout, is_hasty=is_hasty)
         self._counts = counts
         self._on_event = on_event
         self._lock = threading.Lock()
@@ -127,18 +157,23 @@ class Nameservers:
     def late(self, server: Nameserver, asked_at: float) -> None:
         """Put the server behind the others until it is heard again, and suspect it."""
         server.signs.missed(asked_at)
+        server.misses += 1
         self._suspect(server)
 
     def failed(self, server: Nameserver, failure: Failure) -> None:
         """Count a failure, and suspect the server unless the failure was ours."""
         self._counts.count(FAILURES, server.label)
         self._counts.count(REASONS, failure.value)
+        if failure is Failure.SERVFAIL:  # whoever has let his time go by was late before, and has been counted
+            server.misses += 1
         if failure is not Failure.OWN_WANT:
             self._suspect(server)
 
-    def answered(self, server: Nameserver, seconds: float) -> None:
-        """Take note of how long an answer took."""
-        server.latency = observe(server.latency, seconds)
+    def answered(self, server: Nameserver, seconds: float | None) -> None:
+        """Take note of a useful answer, and of how long it took; None where that says nothing of the next."""
+        server.misses = 0
+        if seconds is not None:
+            server.latency = observe(server.latency, seconds)
 
     def _suspect(self, server: Nameserver) -> None:
         """Have the control question put: something a sender may have chosen was not answered."""
@@ -146,7 +181,7 @@ class Nameservers:
             server.suspected.set()
 
     def _watch(self, server: Nameserver) -> None:
-        """Put the control question when it is asked for. A thread's whole life."""
+        """Put the control questions when they are asked for. A thread's whole life."""
         while not self._is_closing:
             server.suspected.clear()
             asked_at = time.monotonic()
@@ -154,18 +189,19 @@ class Nameservers:
                 self._probe(server)
             except Exception as error:  # noqa: BLE001 - without this thread a server that is away stays away for ever
                 self._on_event("error", "nameserver-watch-failed", nameserver=server.label, reason=repr(error))
-                self._sleep(asked_at + CONTROL_SECONDS)
+                self._sleep(asked_at + DEEP_INTERVAL)
             self._rest(server, asked_at)
 
     def _rest(self, server: Nameserver, asked_at: float) -> None:
-        """Wait until the control question is due again."""
+        """Wait until a control question is due again."""
         breaker = server.breaker
         if not breaker.is_closed:
             self._sleep(breaker.retry_at)
             return
-        if not breaker.failures:
-            server.suspected.wait()
-        self._sleep(asked_at + CONTROL_SECONDS)
+        if not breaker.failures and not _is_in_doubt(server):
+            is_unarmed = self._has_deep and not server.has_answered_deep
+            server.suspected.wait(ARMING_INTERVAL if is_unarmed else None)
+        self._sleep(asked_at + self._pace.interval)
 
     def _sleep(self, until: float) -> None:
         while not self._is_closing and (left := until - time.monotonic()) > 0:
@@ -175,36 +211,46 @@ class Nameservers:
         half_open = server.breaker.probe(time.monotonic())
         if half_open is not None:
             server.breaker = half_open
-        failure = self._put_control_question(server)
-        if failure is not None and failure.failure is not None:
+        reply = self._put_control_question(server)
+        if reply.failure is None and (
+            server.is_cut_off or (_is_in_doubt(server) and _is_deep_due(server, DEEP_INTERVAL))
+        ):
+            reply = self._put_deep_question(server)
+        failure = reply.failure
+        # A want of our own says nothing about the server; and many messages at once may bring it about.
+        if failure is not None and not (failure is Failure.OWN_WANT and server.breaker.is_closed):
             self._counts.count(FAILURES, server.label)
-            self._counts.count(REASONS, failure.failure.value)
-            self._control_failed(server, failure.reason)
-        else:
-            self._control_answered(server)
+            self._counts.count(REASONS, failure.value)
+            self._control_failed(server, failed(failure, reply.detail).reason)
+            return
+        self._control_answered(server)
+        if self._has_deep and not server.has_answered_deep and _is_deep_due(server, ARMING_INTERVAL):
+            self._put_deep_question(server)
 
-    def _put_control_question(self, server: Nameserver) -> Answer | None:
-        """Return why the server is of no use now, None where it is of use.
-
-        Waits for half a time-out, so that two lost questions take no longer than one of anybody's.
-        """
-        deadline = time.monotonic() + max(LEAST_CONTROL_TIMEOUT, self.timeout / 2)
-        self._counts.count(QUERIES, server.label)
-        try:
-            code, seconds = _exchange(server.address, self._control, deadline)
-        except TimeoutError:
-            return failed(Failure.TIMEOUT)
-        except OSError as error:
-            failure = failure_of(error)
-            if failure is Failure.OWN_WANT and server.breaker.is_closed:
-                return None  # says nothing about the server; and many messages at once may bring it about
-            return failed(failure, error.strerror or "")
-        server.signs.seen(time.monotonic())
-        if code in (NOERROR, NXDOMAIN):
-            self.answered(server, seconds)
+    def _put_control_question(self, server: Nameserver) -> Reply:
+        reply = self._put(server, self._control, self._pace.timeout)
+        if reply.is_useful:
+            server.latency = observe(server.latency, reply.seconds)
             server.has_answered_control = True
-        # One that never could answer this question says nothing by failing at it.
-        return failed(Failure.SERVFAIL) if code == SERVFAIL and server.has_answered_control else None
+        if reply.failure is Failure.SERVFAIL and not server.has_answered_control:
+            return Reply()  # one that never could answer this question says nothing by failing at it
+        return reply
+
+    def _put_deep_question(self, server: Nameserver) -> Reply:
+        server.deep_asked_at = time.monotonic()
+        reply = self._put(server, deep_question(), self._pace.deep_timeout)
+        if reply.failure is None:
+            server.has_answered_deep, server.is_cut_off, server.misses = True, False, 0
+        elif reply.failure is not Failure.OWN_WANT:
+            server.is_cut_off = server.has_answered_deep
+        return replace(reply, detail=reply.detail or "knows nothing beyond its memory")
+
+    def _put(self, server: Nameserver, question: Question, timeout: float) -> Reply:
+        self._counts.count(QUERIES, server.label)
+        reply = put(server.address, question, timeout)
+        if reply.failure in (None, Failure.SERVFAIL):
+            server.signs.seen(time.monotonic())
+        return reply
 
     def _control_answered(self, server: Nameserver) -> None:
         with self._lock:
@@ -214,6 +260,7 @@ class Nameservers:
                 self.is_away = False
                 os.eventfd_read(self.away_descriptor)
         if not was_closed:
+            server.deep_asked_at = -math.inf
             self.on_back()
             self._counts.count(OPEN, server.label, -1)
             self._on_event("info", "nameserver-back", nameserver=server.label)
@@ -237,26 +284,13 @@ class Nameservers:
             self._on_event("error", "dns-away", nameserver=server.label, reason=reason)
 
 
-def failure_of(error: OSError) -> Failure:
-    """Tell whether the network failed or this machine."""
-    return Failure.OWN_WANT if error.errno in _OWN_WANT else Failure.NETWORK
+def _is_in_doubt(server: Nameserver) -> bool:
+    """Say whether the deep question is to be put though the ordinary one may be answered.
+
+    One that never could answer it says nothing by failing at it.
+    """
+    return server.has_answered_deep and server.misses >= MISSES_TO_DOUBT
 
 
-def _exchange(address: Address, question: Question, deadline: float, *, has_edns: bool = True) -> tuple[int, float]:
-    """Return the response code, and how long it took, in seconds. Raises OSError, at the deadline TimeoutError."""
-    attempt = Attempt(0, address, make_query(question, has_edns=has_edns), has_edns=has_edns)
-    with contextlib.closing(attempt):
-        poll = select.poll()
-        poll.register(attempt.descriptor, attempt.events)
-        while (left := deadline - time.monotonic()) > 0:
-            if not poll.poll(left * 1000 + 1):
-                continue
-            octets = attempt.receive()
-            if octets is not None and belongs(attempt.query, octets):
-                break
-        else:
-            raise TimeoutError
-    code = response_code(octets)
-    if code == FORMERR and has_edns:
-        return _exchange(address, question, deadline, has_edns=False)
-    return code, time.monotonic() - attempt.sent_at
+def _is_deep_due(server: Nameserver, interval: float) -> bool:
+    return time.monotonic() >= server.deep_asked_at + interval

@@ -1,7 +1,8 @@
 """The DNS for everybody who asks: several nameservers, a cache, one deadline and one budget for each message.
 
 The rooms behind it: dns_wire reads and writes messages, dns_socket sends one, dns_exchange puts one question to the
-nameservers, dns_servers knows which of them are in use, dns_cache keeps what was said. Asked from many threads at once.
+nameservers, dns_servers knows which of them are in use, dns_control has the questions that tell, dns_cache keeps what was
+said. Asked from many threads at once.
 
 What is not known is never guessed, with one exception: while every nameserver is away, answers whose time is over are
 given out for a day (RFC 8767). Only then: the failure of one question may be its name's owner's doing, who must not get a
@@ -48,6 +49,7 @@ class Resolver:
         *,
         queries: int = MAX_QUERIES,
         control: str = "",
+        is_hasty: bool = False,
         cache_entries: int = CACHE_ENTRIES,
         cache_octets: int = CACHE_OCTETS,
         counts: Counts | None = None,
@@ -56,7 +58,8 @@ class Resolver:
         """Ask `nameservers` (address, port), or those of /etc/resolv.conf where there are none.
 
         `timeout` is one server's, `deadline` and `queries` are one message's; times in seconds. `control` is the name whose
-        nameservers are asked for to find out who is away, empty for the root.
+        nameservers are asked for to find out who is away, empty for the root. `is_hasty`: find out within half a second, also
+        if now and then a server that is only slow is taken for one that is away; for whom waiting is worse.
         """
         self.counts: Counts = counts if counts is not None else _Uncounted()
         self.budget = queries
@@ -69,6 +72,7 @@ class Resolver:
             Question(control, RecordType.NS),
             self.counts,
             on_event or _ignore_event,
+            is_hasty=is_hasty,
         )
         self._nameservers.on_back = self._failures.clear
         self._flights: dict[Question, _Flight] = {}

@@ -34,14 +34,19 @@ def dns_label_values(dns: Dns) -> Mapping[str, Sequence[str]]:
     return {LABEL: nameserver_labels(_configured(dns))}
 
 
-def make_resolver(dns: Dns, tools: WorkerTools) -> Resolver:
-    """Make a worker's resolver; `start` it once the worker is complete."""
+def make_resolver(dns: Dns, tools: WorkerTools, *, is_hasty: bool = False) -> Resolver:
+    """Make a worker's resolver; `start` it once the worker is complete.
+
+    `is_hasty`: it finds a DNS that is away within half a second, and may be wrong for one. For who loses by waiting, and
+    loses little by being told too soon that nothing can be known.
+    """
     return Resolver(
         _configured(dns),
         dns.timeout,
         dns.deadline,
         queries=dns.queries,
         control="" if dns.control == "." else normalize(dns.control),
+        is_hasty=is_hasty,
         cache_entries=dns.cache,
         counts=tools.metrics,
         on_event=LogEvents(tools.log),

@@ -10,8 +10,7 @@ import resource
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -19,7 +18,8 @@ import pytest
 from mailward.adapters import dns_exchange
 from mailward.adapters.dns_socket import Attempt
 from mailward.adapters.resolver import Resolver
-from mailward.model.dns import Answer, AnswerStatus, Failure, Question, RecordType
+from mailward.model.dns import Answer, AnswerStatus, Failure
+from tests.adapters.resolver_support import TIMEOUT, Start, Watch, Watched, label
 from tests.support.odd_nameserver import (
     Message,
     OddNameserver,
@@ -32,85 +32,6 @@ from tests.support.odd_nameserver import (
     with_code,
 )
 from tests.support.processes import wait_until
-
-TIMEOUT = 0.5
-RECOVERY_SECONDS = 30.0  # what is promised; the breaker's own limit is ten
-
-
-def question(name: str = "a.example") -> Question:
-    return Question(name, RecordType.TXT)
-
-
-class Watched:
-    """A started resolver, what it has told and what it has counted."""
-
-    def __init__(self, *servers: OddNameserver, timeout: float = TIMEOUT, deadline: float = 20.0) -> None:
-        self.events: list[tuple[str, str, str]] = []
-        self.counts: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()
-        self.resolver = Resolver(
-            [server.address for server in servers], timeout, deadline, counts=self, on_event=self._tell
-        )
-        self.resolver.start()
-        self.servers = self.resolver._nameservers.servers
-        self.first = self.servers[0]
-
-    def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
-        with self._lock:
-            self.counts[name, value] += int(amount)
-
-    def _tell(self, level: str, event: str, **fields: object) -> None:
-        self.events.append((level, event, str(fields["nameserver"])))
-
-    def ask(self, name: str = "a.example") -> Answer:
-        return self.resolver.ask(question(name))
-
-    def has_told(self, event: str, times: int = 1) -> bool:
-        return [told for _, told, _ in self.events].count(event) >= times
-
-    def wait_for(self, event: str, times: int = 1) -> None:
-        wait_until(lambda: self.has_told(event, times), event, seconds=RECOVERY_SECONDS)
-
-
-Start = Callable[..., OddNameserver]
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def serve(stack: ExitStack) -> Start:
-    def start(reply: Reply = found, **options: Reply) -> OddNameserver:
-        return stack.enter_context(OddNameserver(reply, **options))  # type: ignore[arg-type]
-
-    return start
-
-
-@pytest.fixture
-def watch(stack: ExitStack) -> Callable[..., Watched]:
-    """Return a function that starts a resolver; it returns once every server has had its first control question."""
-
-    def start(*servers: OddNameserver, **options: float) -> Watched:
-        asked = [len(server.control_questions) for server in servers]
-        watched = Watched(*servers, **options)
-        stack.callback(watched.resolver.close)
-        running = [(server, before) for server, before in zip(servers, asked, strict=True) if server.is_running]
-        wait_until(
-            lambda: all(len(server.control_questions) > before for server, before in running), "the control questions"
-        )
-        return watched
-
-    return start
-
-
-Watch = Callable[..., Watched]
-
-
-def label(server: OddNameserver) -> str:
-    return f"127.0.0.1:{server.address[1]}"
 
 
 def test_a_server_that_falls_silent_is_left_alone_and_used_again_when_it_is_back(serve: Start, watch: Watch) -> None:
@@ -388,6 +309,7 @@ def test_no_sender_can_take_a_nameserver_out_of_use(serve: Start, watch: Watch, 
     assert watched.events == []
     for server in servers:
         assert len(server.control_questions) <= seconds + 2  # one a second, however many fail
+        assert len(server.deep_questions) <= seconds + 2
 
 
 @pytest.mark.parametrize("code", [1, 4, 5], ids=["FORMERR", "NOTIMP", "REFUSED"])
@@ -439,6 +361,7 @@ def test_one_lost_control_question_changes_nothing(serve: Start, watch: Watch) -
 def test_our_own_lack_of_descriptors_is_no_nameservers_fault(serve: Start, watch: Watch) -> None:
     server = serve()
     watched = watch(server)
+    wait_until(lambda: watched.first.has_answered_deep, "the last of the start's questions")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[socket.socket] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))

@@ -13,7 +13,7 @@ from mailward.daemon.program import WorkerTools
 from mailward.model.dns import AnswerStatus, Question, RecordType
 from mailward.settings.common import Dns
 from mailward.settings.values import Duration
-from tests.support.odd_nameserver import OddNameserver, by_name, found, ns_of_root, with_code
+from tests.support.odd_nameserver import OddNameserver, by_name, denied, found, ns_of_root, with_code
 from tests.support.processes import wait_until
 
 
@@ -96,7 +96,7 @@ def test_the_control_question_is_the_operators(control: str, asked: str) -> None
         names.append(str(question.question[0].name))  # type: ignore[attr-defined]
         return ns_of_root(question)  # type: ignore[arg-type]
 
-    with OddNameserver(take, control=take) as server:
+    with OddNameserver(take, control=take, deep=denied()) as server:
         dns = Dns(nameservers=(f"127.0.0.1:{server.address[1]}",), control=control)
         metrics = Metrics("mailward_test", DNS_METRICS)
         resolver = make_resolver(dns, WorkerTools(metrics.row(0), Silent(), logging.get("test")))

@@ -18,9 +18,10 @@ import pytest
 
 from tests.mail.conftest import stop_like_ctrl_c
 from tests.mail.greylisting import POOL, Client, Greylisting
+from tests.support.odd_nameserver import with_code
 from tests.support.processes import open_folder, wait_until
 from tests.support.redis import Redis
-from tests.support.silence import silenced
+from tests.support.silence import cut_off, silenced
 
 SENDER, POOL_SENDER = "somebody@sender.example", "news@pool.example"
 MESSAGES = 10  # of each kind, while it is away
@@ -72,6 +73,11 @@ def dns_silent(world: World) -> AbstractContextManager[None]:
     return silenced([world.mail.nameserver])
 
 
+def line_lost(world: World) -> AbstractContextManager[None]:
+    """Have a resolver that answers for the root, from memory, and fails at all else."""
+    return cut_off([world.mail.nameserver], with_code(2))
+
+
 @contextmanager
 def redis_killed(world: World) -> Iterator[None]:
     world.redis.kill()
@@ -110,6 +116,7 @@ def database_of(world: World) -> Path:
 STORE_AWAY, DNS_AWAY = ("store-away",), ("dns-away",)
 OUTAGES = {
     "all-nameservers-silent": Outage((dns_silent,), "sqlite", DNS_AWAY, is_found_out=True),
+    "line-behind-the-resolver-lost": Outage((line_lost,), "sqlite", DNS_AWAY, is_found_out=True),
     "sqlite-file-locked": Outage((sqlite_locked,), "sqlite", STORE_AWAY),
     "redis-killed": Outage((redis_killed,), "redis", STORE_AWAY, forgets=True),
     "redis-answers-nothing": Outage((redis_stopped,), "redis", STORE_AWAY),

@@ -1,7 +1,8 @@
 """A nameserver on loopback that misbehaves as it is told: over UDP and TCP, late, wrongly, from elsewhere, not at all.
 
 `reply` makes of each question what goes back, and may be replaced while the server runs. The control question (`. NS`) is
-answered well unless `control` says otherwise, so that a test of odd answers is not one of an outage.
+answered well unless `control` says otherwise, so that a test of odd answers is not one of an outage; the deep one (a name
+below `com` that is new each time) as the control question is, unless `deep` says otherwise.
 """
 
 from __future__ import annotations
@@ -30,17 +31,26 @@ class OddNameserver:
     """Answers as `reply` says, over TCP as `tcp_reply` says; None is silence, a list is several datagrams."""
 
     def __init__(
-        self, reply: Reply, tcp_reply: Reply | None = None, *, control: Reply | None = None, delay: float = 0.0
+        self,
+        reply: Reply,
+        tcp_reply: Reply | None = None,
+        *,
+        control: Reply | None = None,
+        deep: Reply | None = None,
+        delay: float = 0.0,
+        at: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.reply = reply
         self.tcp_reply = tcp_reply
         self.control = control or ns_of_root
+        self.deep = deep
         self.delay = delay  # seconds until each answer, the control question's as well
         self.is_from_elsewhere = False  # answer from another port
         self.questions: list[Message] = []
         self.tcp_questions: list[Message] = []
         self.control_questions: list[float] = []  # when each came
-        self._port = 0
+        self.deep_questions: list[Message] = []
+        self._name, self._port = at
         self._udp: socket.socket
         self._tcp: socket.socket
         self.is_running = False
@@ -48,7 +58,7 @@ class OddNameserver:
 
     @property
     def address(self) -> tuple[str, int]:
-        return ("127.0.0.1", self._port)
+        return (self._name, self._port)
 
     def __enter__(self) -> Self:
         self.start()
@@ -59,17 +69,30 @@ class OddNameserver:
 
     def start(self) -> None:
         """Serve; again at the same port where it has served before."""
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(self.address)
-        self._port = self._udp.getsockname()[1]
-        self._tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for is_last in (self._port != 0, False, False, True):
+            self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                self._bind()
+                break
+            except OSError:  # a free port of UDP may be one that somebody uses over TCP
+                self._udp.close()
+                self._tcp.close()
+                if is_last:
+                    raise
         self.is_running = True
         self._begin(self._serve_udp)
         if self.tcp_reply is not None:
-            self._tcp.bind(self.address)
-            self._tcp.listen(16)
             self._begin(self._serve_tcp)
+
+    def _bind(self) -> None:
+        self._udp.bind(self.address)
+        self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        address = self._udp.getsockname()
+        if self.tcp_reply is not None:
+            self._tcp.bind(address)
+            self._tcp.listen(16)
+        self._port = address[1]
 
     def stop(self) -> None:
         """Be gone: whoever asks is told by ICMP that nobody is there."""
@@ -87,11 +110,20 @@ class OddNameserver:
         self._tcp.close()
 
     def silence(self) -> None:
-        """Answer nothing from now on, the control question neither."""
+        """Answer nothing from now on, the control questions neither."""
         self.reply = self.control = silent
+        self.deep = None
+
+    def speak(self, reply: Reply | None = None) -> None:
+        """Answer from now on, the control questions well."""
+        self.reply, self.control, self.deep = reply or found, ns_of_root, None
+
+    def lose_line(self, reply: Reply | None = None) -> None:
+        """Answer nothing from now on but the ordinary control question, as a resolver that has only its memory left."""
+        self.reply = self.deep = reply or with_code(2)
 
     def names(self) -> list[str]:
-        """Return the names that were asked for, without the control question's."""
+        """Return the names that were asked for, without the control questions'."""
         return [str(question.question[0].name) for question in self.questions]
 
     def _begin(self, serve: Callable[[], None]) -> None:
@@ -107,12 +139,7 @@ class OddNameserver:
             if not octets:
                 continue
             question = dns.message.from_wire(octets)
-            is_control = question.question[0].name == dns.name.root
-            if is_control:
-                self.control_questions.append(time.monotonic())
-            else:
-                self.questions.append(question)
-            datagrams = (self.control if is_control else self.reply)(question)
+            datagrams = self._take(question)(question)
             if isinstance(datagrams, bytes):
                 datagrams = [datagrams]
             if datagrams is None:
@@ -121,6 +148,18 @@ class OddNameserver:
                 threading.Timer(self.delay, self._send, (datagrams, client)).start()
             else:
                 self._send(datagrams, client)
+
+    def _take(self, question: Message) -> Reply:
+        """Write the question down, and return how it is answered."""
+        name = question.question[0].name
+        if name == dns.name.root:
+            self.control_questions.append(time.monotonic())
+            return self.control
+        if len(name) == 3 and name.labels[0].startswith(b"mailward-") and name.labels[1] == b"com":
+            self.deep_questions.append(question)
+            return self.deep or self.control
+        self.questions.append(question)
+        return self.reply
 
     def _send(self, datagrams: Sequence[bytes], client: tuple[str, int]) -> None:
         with contextlib.suppress(OSError):
