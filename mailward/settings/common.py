@@ -60,8 +60,7 @@ def one_of(*words: str) -> Validator:
     return check
 
 
-def check_workers(_instance: object, _attribute: object, value: int) -> None:
-    """Take numbers of processes that a machine can bear."""
+def _check_workers(_instance: object, _attribute: object, value: int) -> None:
     if not 0 <= value <= MAX_WORKERS:
         raise ValueError(f"expected 1 to {MAX_WORKERS}, or 0 for one more than the processor has cores, found {value}")
 
@@ -104,7 +103,7 @@ class Service:
     socket_mode: FileMode = FileMode(0o660)
     socket_group: str = ""
     metrics: Port | None = None
-    workers: int = attrs.field(default=0, validator=check_workers)
+    workers: int = attrs.field(default=0, validator=_check_workers)
     worker_timeout: Duration = attrs.field(default=Duration(20.0), validator=at_least(2, "2s"))
     drain_timeout: Duration = attrs.field(default=Duration(20.0), validator=at_least(0.1, "100ms"))
     reload_timeout: Duration = attrs.field(default=Duration(300.0), validator=at_least(0.1, "100ms"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from mailward.policy.dns_lists import Kind, parse_dns_list
 from mailward.policy.exemptions import Exemptions, compile_exemptions
 from mailward.policy.subjects import normalize_subject
 from mailward.settings.client_lists import read_client_list, shipped_non_retriers
-from mailward.settings.common import Dns, Service, Shared, Validator, at_least, at_most, check_workers, one_of
+from mailward.settings.common import Dns, Service, Shared, Validator, at_least, at_most, one_of
 from mailward.settings.values import Duration, NetworkList, Port, SocketAddress
 
 DAY = 86400.0
@@ -54,9 +53,6 @@ class Greylist(Service):
 
     socket: SocketAddress = SocketAddress("/var/spool/postfix/mailward/greylist.sock", "", 0)
     metrics: Port | None = Port("127.0.0.1", 9463)
-    # A process for each core, and none to spare: they share one file, and its lock. Of three on two cores each message cost
-    # a third more.
-    workers: int = attrs.field(factory=lambda: max(2, os.cpu_count() or 2), validator=check_workers)
     delay: Duration = attrs.field(default=Duration(60.0), validator=[at_least(1, "1s"), at_most(DAY, "1d")])
     retry_window: Duration = attrs.field(
         default=Duration(2 * DAY), validator=[at_most(14 * DAY, "2w"), _check_retry_window]

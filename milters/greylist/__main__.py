@@ -53,7 +53,7 @@ CONFIGURATION
     deadline
         How long the DNS may take for one message (5s).
     workers, worker_timeout, drain_timeout, reload_timeout, max_sessions, log_level
-        How the service runs; a worker for each core, and two at least. Sessions are counted for each worker.
+        How the service runs. Sessions are counted for each worker.
 
     The table [dns]: nameservers, timeout (of one query), queries (of one message), control, cache.
 
