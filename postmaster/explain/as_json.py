@@ -81,7 +81,7 @@ def _methods(explanation: Explanation, evaluation: Evaluation) -> Plain:
     deciding = decision.dmarc.author_domain if decision else ""
     return {
         "spf": {
-            name: _fields(result, without=("identity",))
+            name: _fields(result, without=("identity", "match"))
             for name, result in (("mailfrom", evaluation.spf_mailfrom), ("helo", evaluation.spf_helo))
         },
         "dkim": [_signature(report) for report in explanation.signatures],
