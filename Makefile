@@ -15,7 +15,7 @@ DEBIAN_PYTHON_PACKAGES := python3-milter python3-dkim python3-spf python3-authre
 # Test suites of others, in the packages they come in.
 SUITES := $(VENV)/fixtures/pyspf-2.0.14.tar.gz
 
-.PHONY: demo test lint bench test-debian clean mail-packages suites root
+.PHONY: demo test lint bench test-debian clean mail-packages debian-packages suites root
 .NOTPARALLEL:
 
 demo: mail-packages $(VENV)/test
@@ -34,9 +34,11 @@ bench: mail-packages $(VENV)/test
 	$(BIN)/python -m bench.run
 
 # The same tests with Debian's own Python and its versions of every library.
-test-debian: root suites
-	@tools/need $(MAIL_PACKAGES) $(DEBIAN_PYTHON_PACKAGES)
+test-debian: debian-packages suites
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider
+
+debian-packages: root
+	@tools/need $(MAIL_PACKAGES) $(DEBIAN_PYTHON_PACKAGES)
 
 root:
 	@[ "$$(id -u)" -eq 0 ] || { echo "run this as root: it starts real mail servers, and their ports belong to root" >&2; exit 1; }
