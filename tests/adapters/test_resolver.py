@@ -243,7 +243,7 @@ def test_each_query_has_an_id_and_a_port_of_its_own() -> None:
 )
 def test_a_truncated_answer_is_asked_for_by_tcp(tcp_reply: Reply, status: str, failure: Failure | None) -> None:
     with OddNameserver(truncated, tcp_reply) as server:
-        answer = Resolver([server.address], 0.5, 2.0).ask(QUESTION)
+        answer = Resolver([server.address], 1.5, 5.0).ask(QUESTION)
         assert server.tcp_questions
     assert (answer.status.value, answer.failure) == (status, failure)
 
