@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mailward.adapters.sqlite_place import SEEN_SECONDS
 from mailward.adapters.stores import open_greylist
 from mailward.model.state import Durability, SqliteState
 from tests.mail.conftest import stop_like_ctrl_c
@@ -242,6 +243,7 @@ def write_to(world: Greylisting, *addresses: str) -> None:
         store.record(addresses, 86400.0)
     finally:
         store.close()
+    time.sleep(2 * SEEN_SECONDS)  # the daemon looks for the file that often
 
 
 def test_greylisting_is_switched_off_and_on_by_command(world: Greylisting) -> None:
