@@ -16,10 +16,11 @@ from mailward.adapters.dns_response import (
     read_answer,
     response_code,
 )
-from mailward.adapters.dns_servers import HEDGED, QUERIES, Counts, Nameservers
+from mailward.adapters.dns_servers import HEDGED, QUERIES, Nameservers
 from mailward.adapters.dns_socket import Attempt
 from mailward.adapters.dns_wire import make_query
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, failed
+from mailward.model.ports import Counts
 from mailward.policy.failover import Action, Race
 
 

@@ -21,11 +21,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from mailward.adapters.dns_control import Reply, deep_question, pace_for, put
 from mailward.adapters.dns_socket import Address
 from mailward.model.dns import Failure, Question, failed
+from mailward.model.ports import Counts, OnEvent
 from mailward.policy.breaker import Breaker
 from mailward.policy.failover import Latency, SignsOfLife, hedge_delay, observe, present_first
 
@@ -38,20 +38,6 @@ ARMING_INTERVAL = 60.0  # seconds between two deep questions to a server that ha
 # The counters and the gauge of each nameserver; mailward.daemon.dns describes them.
 QUERIES, FAILURES, REASONS, HEDGED = "dns_queries", "dns_failures", "dns_failure_reasons", "dns_hedged"
 CACHE_HITS, STALE, OPENED, OPEN = "dns_cache_hits", "dns_stale", "dns_breaker_opened", "dns_nameservers_open"
-
-
-class Counts(Protocol):
-    """Where numbers go; a worker's row of metrics is one."""
-
-    def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
-        """Add to the number `name`, of which there is one for each `value`."""
-
-
-class OnEvent(Protocol):
-    """Where transitions are told; `level` and `event` are words of the log."""
-
-    def __call__(self, level: str, event: str, **fields: object) -> None:
-        """Tell one event."""
 
 
 class Nameserver:

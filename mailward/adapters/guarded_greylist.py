@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.greylist import Memory, Sighting, Triplet, Windows
-from mailward.model.ports import TripletStore
+from mailward.model.ports import Counts, OnEvent, TripletStore
 from mailward.policy.breaker import Breaker
 
 # The counters; the daemon describes them.
@@ -28,20 +28,6 @@ STEADY_SECONDS = 60.0  # closed for so long, the breaker forgets that it was ope
 TELL_AGAIN_SECONDS = 3600.0  # what goes on failing in the same way; the counters have every time
 
 T = TypeVar("T")
-
-
-class Counts(Protocol):
-    """Where numbers go; a worker's row of metrics is one."""
-
-    def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
-        """Add to the number `name`, of which there is one for each `value`."""
-
-
-class OnEvent(Protocol):
-    """Where transitions are told; `level` and `event` are words of the log."""
-
-    def __call__(self, level: str, event: str, **fields: object) -> None:
-        """Tell one event."""
 
 
 def _never(_answer: object) -> bool:

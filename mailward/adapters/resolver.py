@@ -17,10 +17,11 @@ from collections.abc import Sequence
 
 from mailward.adapters.dns_cache import AnswerCache, FailureCache
 from mailward.adapters.dns_exchange import exchange
-from mailward.adapters.dns_servers import CACHE_HITS, STALE, Counts, Nameservers, OnEvent, label_of
+from mailward.adapters.dns_servers import CACHE_HITS, STALE, Nameservers, label_of
 from mailward.adapters.dns_socket import Address
 from mailward.adapters.dns_wire import NoName, no_name, system_nameservers
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, RecordType, failed
+from mailward.model.ports import Counts, OnEvent
 
 MAX_QUERIES = 120  # of one message; SPF's `mx` alone may need over 100
 CACHE_ENTRIES = 5000

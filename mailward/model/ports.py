@@ -1,4 +1,4 @@
-"""What the decisions need of the outside world, as narrow Protocols; mailward.adapters has the real ones."""
+"""What the decisions and the adapters need of others, as narrow Protocols; mailward.adapters and daemon have the real ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ from typing import Protocol
 
 from mailward.model.dns import Answer, Question
 from mailward.model.greylist import Entry, Orders, OriginRecord, ReturnCount, Sighting, Triplet, TripletRecord, Windows
+
+
+class Counts(Protocol):
+    """Where numbers go; a worker's row of metrics is one."""
+
+    def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
+        """Add to the number `name`, of which there is one for each `value`."""
+
+
+class OnEvent(Protocol):
+    """Where transitions are told; `level` and `event` are words of the log."""
+
+    def __call__(self, level: str, event: str, **fields: object) -> None:
+        """Tell one event."""
 
 
 class Resolver(Protocol):

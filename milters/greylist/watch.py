@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mailward.adapters.guarded_greylist import GuardedGreylist
@@ -101,13 +102,17 @@ class Watch:
             )
 
     def _aside(self) -> Aside | None:
+        """Return why greylisting stands aside, if it does."""
+        return next(self._away(), Aside.RETURNS if self._returns.state is BreakerState.OPEN else None)
+
+    def _away(self) -> Iterator[Aside]:
+        """Yield what has been ordered and what is away."""
         if self._orders.off_until and self._orders.off_until > time.time():
-            return Aside.SWITCHED_OFF
+            yield Aside.SWITCHED_OFF
         if self._guarded.is_open:
-            return Aside.STORE
+            yield Aside.STORE
         if self._resolver.is_away:
-            return Aside.DNS
-        return Aside.RETURNS if self._returns.state is BreakerState.OPEN else None
+            yield Aside.DNS
 
     def _run(self) -> None:
         """Ask and look, several times a second. A thread's whole life."""
@@ -175,19 +180,8 @@ class Watch:
 
     def _show(self) -> None:
         """Show in the gauges what stands aside."""
-        shown = frozenset(self._everything_aside())
+        returns = [] if self._returns.is_closed else [Aside.RETURNS]
+        shown = frozenset([*self._away(), *returns])
         for aside in shown ^ self._shown:
             self._metrics.count("breakers_open", aside.value, 1 if aside in shown else -1)
         self._shown = shown
-
-    def _everything_aside(self) -> list[Aside]:
-        found = []
-        if self._orders.off_until > time.time():
-            found.append(Aside.SWITCHED_OFF)
-        if self._guarded.is_open:
-            found.append(Aside.STORE)
-        if self._resolver.is_away:
-            found.append(Aside.DNS)
-        if not self._returns.is_closed:
-            found.append(Aside.RETURNS)
-        return found

@@ -28,19 +28,17 @@ printable ASCII alone: octets and control characters stand as \xNN, other charac
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
-from enum import Enum
 
 from mailward.model.results import Evaluation
 from mailward.model.verdict import Edit, InsertField
 from postmaster.explain.alignment import AuthorReport
 from postmaster.explain.envelope import Told
 from postmaster.explain.explanation import Explanation, SignatureReport, unfolded
-from postmaster.explain.layout import from_octets, printable
+from postmaster.explain.layout import from_octets
 from postmaster.explain.recorder import Asked
 from postmaster.explain.words import summarize
+from postmaster.json_text import fields_of, json_text
 
 VERSION = 1
 
@@ -49,7 +47,7 @@ Plain = Mapping[str, object]
 
 def as_json(explanation: Explanation) -> str:
     """Return the object's text."""
-    return json.dumps(_plain(_tree(explanation)), indent=2)
+    return json_text(_tree(explanation))
 
 
 def _tree(explanation: Explanation) -> Plain:
@@ -81,7 +79,7 @@ def _methods(explanation: Explanation, evaluation: Evaluation) -> Plain:
     deciding = decision.dmarc.author_domain if decision else ""
     return {
         "spf": {
-            name: _fields(result, without=("identity", "match"))
+            name: fields_of(result, without=("identity", "match"))
             for name, result in (("mailfrom", evaluation.spf_mailfrom), ("helo", evaluation.spf_helo))
         },
         "dkim": [_signature(report) for report in explanation.signatures],
@@ -115,12 +113,12 @@ def _asked(asked: Asked) -> Plain:
 
 
 def _signature(report: SignatureReport) -> Plain:
-    return {**_fields(report.result), **_fields(report, without=("result",))}
+    return {**fields_of(report.result), **fields_of(report, without=("result",))}
 
 
 def _author(report: AuthorReport, deciding: str) -> Plain:
     return {
-        **_fields(report.result),
+        **fields_of(report.result),
         "policy_words": report.policy_words,
         "identifiers": report.identifiers,
         "is_deciding": report.result.author_domain == deciding,
@@ -148,22 +146,3 @@ def _edit(edit: Edit) -> Plain:
     if isinstance(edit, InsertField):
         return {"edit": "insert", "name": edit.name, "value": unfolded(edit.raw_value)}
     return {"edit": "delete", "name": edit.name, "occurrence": edit.occurrence}
-
-
-def _fields(value: object, without: tuple[str, ...] = ()) -> Plain:
-    assert dataclasses.is_dataclass(value)
-    names = [field.name for field in dataclasses.fields(value)]
-    return {name: getattr(value, name) for name in names if name not in without}
-
-
-def _plain(value: object) -> object:
-    """Turn records, words and text into what JSON has; no text gets past here as it came."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return _plain(_fields(value)) if dataclasses.is_dataclass(value) else value

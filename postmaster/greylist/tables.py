@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Generic, TypeVar
 
 import click
 
 from postmaster.explain.layout import printable
+from postmaster.json_text import json_text
 
 GAP = "  "
 MAX_COLUMN = 60  # characters to which others are aligned: one long address does not push a whole column away
@@ -71,16 +70,4 @@ def hint(best: Best[Row], what: str) -> None:
 
 def print_json(tree: Mapping[str, object]) -> None:
     """Print one JSON object in printable ASCII."""
-    click.echo(json.dumps(_plain(tree), indent=2))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+    click.echo(json_text(tree))
