@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mailward.adapters.redis_greylist import RedisGreylist
+from mailward.model.state import RedisState
+from tests.adapters.redis_support import PATIENCE, OpenRedis
 from tests.adapters.resolver_support import Start, Watch, Watched
 from tests.adapters.stores_support import PLACES, Place
 from tests.support.odd_nameserver import OddNameserver, Reply, found
-from tests.support.processes import wait_until
+from tests.support.processes import open_folder, wait_until
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a folder that daemons and other accounts may walk through."""
+    with open_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def open_redis() -> Iterator[OpenRedis]:
+    """Return a function that opens a store with a budget; all are closed afterwards."""
+    with ExitStack() as stack:
+
+        def open_store(state: RedisState, budget: float = PATIENCE) -> RedisGreylist:
+            store = RedisGreylist(state, budget)
+            stack.callback(store.close)
+            return store
+
+        yield open_store
 
 
 @pytest.fixture(scope="session", params=PLACES.keys())

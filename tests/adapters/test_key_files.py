@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,9 @@ import pytest
 from mailward.adapters import key_files
 from mailward.adapters.key_files import MAX_KEY_FILE, KeyCache, KeyFileError, check_access, read_key
 from mailward.auth.keys import PrivateKey, generate_ed25519
-from tests.support.processes import open_folder
 
 KEY = generate_ed25519()
 OWN, ROOT, STRANGER = os.geteuid(), 0, 61_234  # accounts and groups by number; the last is nobody's
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as folder:
-        yield folder
 
 
 def write(path: Path, mode: int = 0o600, owner: int = OWN, group: int = ROOT) -> Path:

@@ -15,16 +15,9 @@ import pytest
 from mailward.adapters.key_files import SIGNER_GROUP, read_key
 from mailward.adapters.key_writer import KeyExists, write_key
 from mailward.auth.keys import generate_ed25519
-from tests.support.processes import open_folder
 
 PEM = generate_ed25519().to_pem()
 SIGNERS_GID = 61_234
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -21,24 +21,13 @@ from mailward.adapters.redis_greylist import RedisGreylist
 from mailward.adapters.redis_link import MAX_CONNECTIONS, Refusal
 from mailward.adapters.redis_records import LATE_SECONDS, correspondent_key, triplet_key
 from mailward.model.errors import StoreError, StoreFailure
-from mailward.model.greylist import Entry, EntryKind, Memory, Triplet, Windows
+from mailward.model.greylist import Entry, EntryKind, Memory, Triplet
 from mailward.model.state import RedisState, RedisTopology
-from tests.support.processes import free_port, open_folder, wait_until
+from tests.adapters.redis_support import MARGIN, TRIPLET, WINDOWS, OpenRedis
+from tests.support.processes import free_port, wait_until
 from tests.support.redis import Redis, make_tls
 
 BUDGET = 0.4
-PATIENCE = 10.0  # the budget where an answer is expected, and the machine may be busy
-MARGIN = 2.0
-WINDOWS = Windows()
-TRIPLET = Triplet("192.0.2.0/24", "alice@example.com", "bob@example.org")
-
-Open = Callable[..., RedisGreylist]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as path:
-        yield path
 
 
 @pytest.fixture
@@ -48,27 +37,14 @@ def redis(folder: Path) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def opened() -> Iterator[Open]:
-    """Return a function that opens a store with a budget; all are closed afterwards."""
-    with ExitStack() as stack:
-
-        def open_store(state: RedisState, budget: float = PATIENCE) -> RedisGreylist:
-            store = RedisGreylist(state, budget)
-            stack.callback(store.close)
-            return store
-
-        yield open_store
+def store(redis: Redis, open_redis: OpenRedis) -> RedisGreylist:
+    return open_redis(redis.state)
 
 
 @pytest.fixture
-def store(redis: Redis, opened: Open) -> RedisGreylist:
-    return opened(redis.state)
-
-
-@pytest.fixture
-def hasty(redis: Redis, opened: Open) -> RedisGreylist:
+def hasty(redis: Redis, open_redis: OpenRedis) -> RedisGreylist:
     """A store with a small budget, and a connection."""
-    hasty = opened(redis.state, BUDGET)
+    hasty = open_redis(redis.state, BUDGET)
     wait_until(lambda: works(hasty), "it works")
     return hasty
 
@@ -169,7 +145,7 @@ def test_threads_share_a_bounded_number_of_connections(redis: Redis, store: Redi
     assert redis.command("CLIENT", "LIST").count("id=") <= MAX_CONNECTIONS + 1  # redis-cli's own
 
 
-def test_a_host_that_takes_no_connection(opened: Open) -> None:
+def test_a_host_that_takes_no_connection(open_redis: OpenRedis) -> None:
     """A listener whose queue is full drops what comes, as a firewall does."""
     with socket.socket() as full, ExitStack() as stack:
         full.bind(("127.0.0.1", 0))
@@ -179,12 +155,12 @@ def test_a_host_that_takes_no_connection(opened: Open) -> None:
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         with fails(StoreFailure.TIMEOUT):
-            sight(opened(RedisState(RedisTopology.ALONE, (full.getsockname(),)), BUDGET))
+            sight(open_redis(RedisState(RedisTopology.ALONE, (full.getsockname(),)), BUDGET))
 
 
-def test_a_resolver_that_hangs(redis: Redis, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_hangs(redis: Redis, open_redis: OpenRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     state = replace(redis.state, servers=(("localhost", redis.port),))
-    known, unknown = opened(state, 2.0), opened(state, BUDGET)
+    known, unknown = open_redis(state, 2.0), open_redis(state, BUDGET)
     assert sight(known) is Memory.NEW
     redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     released, asked = threading.Event(), []
@@ -236,9 +212,9 @@ def _failure_of(store: RedisGreylist) -> StoreFailure | None:
         pytest.param(b"-MOVED 1 127.0.0.1:1\r\n", {StoreFailure.OTHER}, id="sent elsewhere, alone"),
     ],
 )
-def test_what_is_no_redis(said: bytes, failures: set[StoreFailure], opened: Open) -> None:
+def test_what_is_no_redis(said: bytes, failures: set[StoreFailure], open_redis: OpenRedis) -> None:
     with _speaking(said) as address:
-        store = opened(RedisState(RedisTopology.ALONE, (address,)))
+        store = open_redis(RedisState(RedisTopology.ALONE, (address,)))
         for _ in range(2):
             with fails(*failures):
                 sight(store)
@@ -289,26 +265,26 @@ def test_what_a_refusal_means(refusal: Refusal, failure: StoreFailure) -> None:
     assert refusal.failure() is failure
 
 
-def test_passwords(folder: Path, opened: Open) -> None:
+def test_passwords(folder: Path, open_redis: OpenRedis) -> None:
     with Redis(folder, password="right") as redis:
-        assert sight(opened(redis.state)) is Memory.NEW
+        assert sight(open_redis(redis.state)) is Memory.NEW
         for wrong in ("", "wrong"):
-            store = opened(replace(redis.state, password=wrong))
+            store = open_redis(replace(redis.state, password=wrong))
             for _ in range(2):
                 with fails(StoreFailure.REFUSED):
                     sight(store)
         redis.command("ACL", "SETUSER", "mailward", "on", ">s3cret", "~mailward:*", "+@all", "-@dangerous")
         redis.command("ACL", "SETUSER", "reader", "on", ">s3cret", "~mailward:*", "+@read")
         redis.command("ACL", "SETUSER", "stranger", "on", ">s3cret", "~other:*", "+@all")
-        assert sight(opened(replace(redis.state, username="mailward", password="s3cret"))) is Memory.EARLY
+        assert sight(open_redis(replace(redis.state, username="mailward", password="s3cret"))) is Memory.EARLY
         for name in ("reader", "stranger"):
             with fails(StoreFailure.REFUSED):
-                sight(opened(replace(redis.state, username=name, password="s3cret")))
+                sight(open_redis(replace(redis.state, username=name, password="s3cret")))
 
 
-def test_a_password_that_is_changed(folder: Path, opened: Open) -> None:
+def test_a_password_that_is_changed(folder: Path, open_redis: OpenRedis) -> None:
     with Redis(folder, password="right") as redis:
-        store = opened(redis.state)
+        store = open_redis(redis.state)
         sight(store)
         redis.command("CONFIG", "SET", "requirepass", "another")
         assert sight(store) is Memory.EARLY  # who is in stays in
@@ -318,22 +294,22 @@ def test_a_password_that_is_changed(folder: Path, opened: Open) -> None:
             sight(store)
 
 
-def test_a_password_where_none_is_wanted(redis: Redis, opened: Open) -> None:
+def test_a_password_where_none_is_wanted(redis: Redis, open_redis: OpenRedis) -> None:
     with fails(StoreFailure.REFUSED):
-        sight(opened(replace(redis.state, password="s3cret")))
+        sight(open_redis(replace(redis.state, password="s3cret")))
 
 
-def test_databases(redis: Redis, opened: Open) -> None:
-    first, second = opened(redis.state), opened(replace(redis.state, database=1))
+def test_databases(redis: Redis, open_redis: OpenRedis) -> None:
+    first, second = open_redis(redis.state), open_redis(replace(redis.state, database=1))
     assert (sight(first), sight(second), sight(first)) == (Memory.NEW, Memory.NEW, Memory.EARLY)
     with fails(StoreFailure.REFUSED, detail="out of range"):
-        sight(opened(replace(redis.state, database=99)))
+        sight(open_redis(replace(redis.state, database=99)))
 
 
-def test_a_unix_socket(folder: Path, opened: Open) -> None:
+def test_a_unix_socket(folder: Path, open_redis: OpenRedis) -> None:
     path = folder / "redis.sock"
     state = RedisState(RedisTopology.ALONE, ((str(path), 0),))
-    store = opened(state)
+    store = open_redis(state)
     with fails(StoreFailure.AWAY, detail=f"{path}: No such file"):
         sight(store)
     with Redis(folder, options=["--unixsocket", str(path)]):
@@ -341,42 +317,42 @@ def test_a_unix_socket(folder: Path, opened: Open) -> None:
         assert sight(store) is Memory.EARLY
 
 
-def test_tls(folder: Path, opened: Open) -> None:
+def test_tls(folder: Path, open_redis: OpenRedis) -> None:
     own, other = make_tls(folder), make_tls(folder, "other")
     with Redis(folder, tls=own) as redis, Redis(folder, name="plain") as plain:
-        store = opened(redis.state)
+        store = open_redis(redis.state)
         assert [sight(store), sight(store)] == [Memory.NEW, Memory.EARLY]
-        assert sight(opened(replace(redis.state, servers=(("localhost", redis.port),)))) is Memory.EARLY
+        assert sight(open_redis(replace(redis.state, servers=(("localhost", redis.port),)))) is Memory.EARLY
         with fails(StoreFailure.REFUSED, detail="certificate"):
-            sight(opened(replace(redis.state, ca_file=str(other.certificate))))
+            sight(open_redis(replace(redis.state, ca_file=str(other.certificate))))
         with fails(StoreFailure.REFUSED, detail="certificate"):
-            sight(opened(replace(redis.state, ca_file="")))  # the system's authorities have never heard of it
+            sight(open_redis(replace(redis.state, ca_file="")))  # the system's authorities have never heard of it
         with fails(StoreFailure.REFUSED, detail="/nowhere.pem"):
-            sight(opened(replace(redis.state, ca_file="/nowhere.pem")))
+            sight(open_redis(replace(redis.state, ca_file="/nowhere.pem")))
         with fails(StoreFailure.AWAY):
-            sight(opened(replace(redis.state, is_tls=False)))
+            sight(open_redis(replace(redis.state, is_tls=False)))
         with fails(StoreFailure.AWAY, StoreFailure.TIMEOUT):
-            sight(opened(replace(redis.state, servers=plain.state.servers), BUDGET))
-        hasty = opened(redis.state, BUDGET)
+            sight(open_redis(replace(redis.state, servers=plain.state.servers), BUDGET))
+        hasty = open_redis(redis.state, BUDGET)
         wait_until(lambda: works(hasty), "it works")
         redis.signal(signal.SIGSTOP)
-        for silent in (hasty, opened(redis.state, BUDGET)):
+        for silent in (hasty, open_redis(redis.state, BUDGET)):
             with fails(StoreFailure.TIMEOUT):
                 sight(silent)
         redis.signal(signal.SIGCONT)
         redis.command("CONFIG", "SET", "tls-auth-clients", "yes")
         with fails(StoreFailure.REFUSED, StoreFailure.AWAY):
-            sight(opened(redis.state))
+            sight(open_redis(redis.state))
         certified = replace(redis.state, certificate_file=str(own.certificate), key_file=str(own.key))
-        assert sight(opened(certified)) is Memory.EARLY
+        assert sight(open_redis(certified)) is Memory.EARLY
 
 
-def test_a_certificate_for_another_name(folder: Path, opened: Open) -> None:
+def test_a_certificate_for_another_name(folder: Path, open_redis: OpenRedis) -> None:
     with (
         Redis(folder, tls=make_tls(folder), bind="127.0.0.2") as redis,
         fails(StoreFailure.REFUSED, detail="127.0.0.2"),
     ):
-        sight(opened(redis.state))
+        sight(open_redis(redis.state))
 
 
 def test_a_full_memory(redis: Redis, store: RedisGreylist) -> None:
@@ -409,16 +385,16 @@ def test_a_server_that_cannot_save_takes_no_writes(redis: Redis, store: RedisGre
     wait_until(lambda: works(store), "it saves again, and takes writes")
 
 
-def test_one_that_is_still_loading(folder: Path, opened: Open) -> None:
+def test_one_that_is_still_loading(folder: Path, open_redis: OpenRedis) -> None:
     options = ["--enable-debug-command", "local", "--loading-process-events-interval-bytes", "1024"]
     with Redis(folder, options=options) as redis, ThreadPoolExecutor(1) as pool:
-        store = opened(redis.state)
+        store = open_redis(redis.state)
         redis.command("DEBUG", "POPULATE", "300", "key", "50")
         redis.command("CONFIG", "SET", "key-load-delay", "3000")
         reloading = pool.submit(redis.command, "DEBUG", "RELOAD")
         wait_until(lambda: "loading" in _detail_of(store), "it says that it is loading")
         with fails(StoreFailure.AWAY, detail="loading"):
-            opened(redis.state).probe()
+            open_redis(redis.state).probe()
         reloading.result()
         assert sight(store) is Memory.EARLY or works(store)
 

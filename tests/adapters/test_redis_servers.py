@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -17,32 +17,14 @@ from mailward.adapters.redis_finders import SLOTS, slot_of
 from mailward.adapters.redis_greylist import RedisGreylist
 from mailward.adapters.redis_records import correspondent_key, origin_key
 from mailward.model.errors import StoreError, StoreFailure
-from mailward.model.greylist import Memory, Triplet, Windows
+from mailward.model.greylist import Memory, Triplet
 from mailward.model.state import RedisState, RedisTopology
+from tests.adapters.redis_support import MARGIN, PATIENCE, TRIPLET, WINDOWS, OpenRedis
 from tests.support.processes import free_port, open_folder, wait_until
 from tests.support.redis import SERVICE, Redis, RedisCluster, RedisWithSentinels, make_sentinel, make_tls
 
 BUDGET = 0.4
-PATIENCE = 10.0  # the budget where an answer is expected, and the machine may be busy
-MARGIN = 2.0
 THREADS = 4
-WINDOWS = Windows()
-TRIPLET = Triplet("192.0.2.0/24", "alice@example.com", "bob@example.org")
-
-Open = Callable[..., RedisGreylist]
-
-
-@pytest.fixture
-def opened() -> Iterator[Open]:
-    """Return a function that opens a store with a budget; all are closed afterwards."""
-    with ExitStack() as stack:
-
-        def open_store(state: RedisState, budget: float = PATIENCE) -> RedisGreylist:
-            store = RedisGreylist(state, budget)
-            stack.callback(store.close)
-            return store
-
-        yield open_store
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +104,8 @@ class Load:
         return sum(1 for at, _ in self.acknowledged if at > moment)
 
 
-def test_a_master_killed_under_load_and_its_heir(watched: RedisWithSentinels, opened: Open) -> None:
-    load, store = Load(opened(watched.state, BUDGET)), opened(watched.state)
+def test_a_master_killed_under_load_and_its_heir(watched: RedisWithSentinels, open_redis: OpenRedis) -> None:
+    load, store = Load(open_redis(watched.state, BUDGET)), open_redis(watched.state)
     old = watched.master()
     with ThreadPoolExecutor(THREADS) as pool:
         running = [pool.submit(load.run) for _ in range(THREADS)]
@@ -149,11 +131,11 @@ def test_a_master_killed_under_load_and_its_heir(watched: RedisWithSentinels, op
     watched.wait_until_safe()
     assert watched.master() is not old
     assert {sight(store, triplet) for triplet in before} == {Memory.EARLY}
-    assert sight(opened(watched.state), before[0]) is Memory.EARLY
+    assert sight(open_redis(watched.state), before[0]) is Memory.EARLY
 
 
-def test_a_master_that_is_stopped_is_left_for_its_heir(watched: RedisWithSentinels, opened: Open) -> None:
-    store = opened(watched.state, BUDGET)
+def test_a_master_that_is_stopped_is_left_for_its_heir(watched: RedisWithSentinels, open_redis: OpenRedis) -> None:
+    store = open_redis(watched.state, BUDGET)
     wait_until(lambda: works(store), "it works")
     old = watched.master()
     old.signal(signal.SIGSTOP)
@@ -164,11 +146,11 @@ def test_a_master_that_is_stopped_is_left_for_its_heir(watched: RedisWithSentine
     finally:
         old.signal(signal.SIGCONT)
     watched.wait_until_safe()
-    assert sight(opened(watched.state)) is Memory.EARLY
+    assert sight(open_redis(watched.state)) is Memory.EARLY
 
 
-def test_a_master_that_is_made_a_replica(watched: RedisWithSentinels, opened: Open) -> None:
-    store = opened(watched.state)
+def test_a_master_that_is_made_a_replica(watched: RedisWithSentinels, open_redis: OpenRedis) -> None:
+    store = open_redis(watched.state)
     sight(store)
     old = watched.master()
     watched.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
@@ -177,40 +159,40 @@ def test_a_master_that_is_made_a_replica(watched: RedisWithSentinels, opened: Op
     store.probe()
 
 
-def test_sentinels_that_are_away(watched: RedisWithSentinels, opened: Open) -> None:
-    connected = opened(watched.state)
+def test_sentinels_that_are_away(watched: RedisWithSentinels, open_redis: OpenRedis) -> None:
+    connected = open_redis(watched.state)
     sight(connected)
     first, second, third = watched.sentinels
     first.signal(signal.SIGSTOP)
     try:
-        assert sight(opened(watched.state, 2.0)) is Memory.EARLY  # asked the second, in time
+        assert sight(open_redis(watched.state, 2.0)) is Memory.EARLY  # asked the second, in time
         second.kill()
-        store = opened(watched.state)
+        store = open_redis(watched.state)
         assert sight(store) is Memory.EARLY
         third.kill()
         assert sight(connected) is Memory.EARLY  # nobody needs them while the master answers
         assert sight(store) is Memory.EARLY
         with fails(StoreFailure.AWAY, StoreFailure.TIMEOUT, detail="Sentinels"):
-            sight(opened(watched.state, BUDGET))
+            sight(open_redis(watched.state, BUDGET))
     finally:
         first.signal(signal.SIGCONT)
         for sentinel in (second, third):
             sentinel.kill()
             watched.start_sentinel(sentinel)
-    assert sight(opened(watched.state)) is Memory.EARLY
+    assert sight(open_redis(watched.state)) is Memory.EARLY
 
 
-def test_a_service_that_no_sentinel_knows(watched: RedisWithSentinels, opened: Open) -> None:
+def test_a_service_that_no_sentinel_knows(watched: RedisWithSentinels, open_redis: OpenRedis) -> None:
     with fails(StoreFailure.REFUSED, detail='knows no service "other"'):
-        sight(opened(replace(watched.state, service="other")))
+        sight(open_redis(replace(watched.state, service="other")))
 
 
-def test_a_wrong_password_for_the_master(watched: RedisWithSentinels, opened: Open) -> None:
+def test_a_wrong_password_for_the_master(watched: RedisWithSentinels, open_redis: OpenRedis) -> None:
     with fails(StoreFailure.REFUSED):
-        sight(opened(replace(watched.state, password="wrong")))
+        sight(open_redis(replace(watched.state, password="wrong")))
 
 
-def test_a_sentinel_with_a_password_and_tls(opened: Open) -> None:
+def test_a_sentinel_with_a_password_and_tls(open_redis: OpenRedis) -> None:
     with open_folder() as folder:
         tls = make_tls(folder)
         master = Redis(folder, password="one", tls=tls)
@@ -222,9 +204,9 @@ def test_a_sentinel_with_a_password_and_tls(opened: Open) -> None:
                 service=SERVICE,
                 sentinel_password="two",
             )
-            assert sight(opened(state)) is Memory.NEW
+            assert sight(open_redis(state)) is Memory.NEW
             with fails(StoreFailure.REFUSED, detail="Sentinels"):
-                sight(opened(replace(state, sentinel_password="one")))
+                sight(open_redis(replace(state, sentinel_password="one")))
 
 
 def triplet_on(node: int, *, after: int = 0) -> Triplet:
@@ -236,8 +218,8 @@ def triplet_on(node: int, *, after: int = 0) -> Triplet:
     raise AssertionError("no such slot")
 
 
-def test_every_node_has_its_share(cluster: RedisCluster, opened: Open) -> None:
-    store = opened(cluster.state)
+def test_every_node_has_its_share(cluster: RedisCluster, open_redis: OpenRedis) -> None:
+    store = open_redis(cluster.state)
     triplets = [replace(TRIPLET, origin=f"192.0.{number}.0/24") for number in range(100)]
     for memory in (Memory.NEW, Memory.EARLY):
         assert {sight(store, triplet) for triplet in triplets} == {memory}
@@ -246,8 +228,8 @@ def test_every_node_has_its_share(cluster: RedisCluster, opened: Open) -> None:
     assert sum(shares) == store.count_triplets() == len(list(store.triplets())) == 100
 
 
-def test_a_correspondent_is_known_whatever_node_it_is_on(cluster: RedisCluster, opened: Open) -> None:
-    store = opened(cluster.state)
+def test_a_correspondent_is_known_whatever_node_it_is_on(cluster: RedisCluster, open_redis: OpenRedis) -> None:
+    store = open_redis(cluster.state)
     addresses = [f"carol@{number}.example" for number in range(30)]
     assert len({slot_of(correspondent_key(address)) * 3 // SLOTS for address in addresses}) == 3
     store.record(addresses, 60.0)
@@ -257,8 +239,8 @@ def test_a_correspondent_is_known_whatever_node_it_is_on(cluster: RedisCluster, 
             assert sighting.memory is Memory.CORRESPONDENT
 
 
-def test_a_node_killed_fails_its_own_slots_alone(cluster: RedisCluster, opened: Open) -> None:
-    store = opened(cluster.state)
+def test_a_node_killed_fails_its_own_slots_alone(cluster: RedisCluster, open_redis: OpenRedis) -> None:
+    store = open_redis(cluster.state)
     first, second, third = (triplet_on(number) for number in range(3))
     assert {sight(store, triplet) for triplet in (first, second, third)} == {Memory.NEW}
     cluster.nodes[0].kill()
@@ -269,13 +251,15 @@ def test_a_node_killed_fails_its_own_slots_alone(cluster: RedisCluster, opened: 
         assert sight(store, second) is Memory.EARLY
         assert sight(store, third) is Memory.EARLY
     assert time.monotonic() - began < PATIENCE  # far from a budget for each
-    assert sight(opened(cluster.state), second) is Memory.EARLY  # the first that it is configured with is dead
+    assert sight(open_redis(cluster.state), second) is Memory.EARLY  # the first that it is configured with is dead
     cluster.nodes[0].start()
     wait_until(lambda: works(store, first), "it works again by itself")
 
 
-def test_a_node_that_answers_nothing_keeps_nobody_waiting_for_long(cluster: RedisCluster, opened: Open) -> None:
-    store = opened(cluster.state, BUDGET)
+def test_a_node_that_answers_nothing_keeps_nobody_waiting_for_long(
+    cluster: RedisCluster, open_redis: OpenRedis
+) -> None:
+    store = open_redis(cluster.state, BUDGET)
     first, second = triplet_on(0), triplet_on(1)
     for triplet in (first, second):
         wait_until(lambda triplet=triplet: works(store, triplet), "it works")  # type: ignore[misc]
@@ -301,8 +285,8 @@ def _failure_of(store: RedisGreylist, triplet: Triplet) -> StoreFailure | None:
     return None
 
 
-def test_a_slot_that_has_moved_is_found(cluster: RedisCluster, opened: Open) -> None:
-    store = opened(cluster.state)
+def test_a_slot_that_has_moved_is_found(cluster: RedisCluster, open_redis: OpenRedis) -> None:
+    store = open_redis(cluster.state)
     sight(store)
     moved = triplet_on(0, after=500)
     slot = str(slot_of(origin_key(moved.origin)))
@@ -336,8 +320,8 @@ def give_slot(slot: str, owner: Redis, former: Redis) -> None:
     owner.command("CLUSTER", "BUMPEPOCH")
 
 
-def test_a_slot_that_is_on_its_way(cluster: RedisCluster, opened: Open) -> None:
-    store = opened(cluster.state)
+def test_a_slot_that_is_on_its_way(cluster: RedisCluster, open_redis: OpenRedis) -> None:
+    store = open_redis(cluster.state)
     address = next(
         address
         for address in (f"carol@{number}.example" for number in count(500))
@@ -360,25 +344,25 @@ def test_a_slot_that_is_on_its_way(cluster: RedisCluster, opened: Open) -> None:
     assert sight(store, triplet) is Memory.NEW
 
 
-def test_a_cluster_whose_first_names_are_out_of_date(cluster: RedisCluster, opened: Open) -> None:
+def test_a_cluster_whose_first_names_are_out_of_date(cluster: RedisCluster, open_redis: OpenRedis) -> None:
     known = cluster.state.servers[-1]
     state = replace(cluster.state, servers=(("127.0.0.1", free_port()), ("127.0.0.1", free_port()), known))
-    assert sight(opened(state)) is Memory.NEW
-    assert sight(opened(state)) is Memory.EARLY
+    assert sight(open_redis(state)) is Memory.NEW
+    assert sight(open_redis(state)) is Memory.EARLY
 
 
-def test_a_cluster_that_is_gone(opened: Open) -> None:
+def test_a_cluster_that_is_gone(open_redis: OpenRedis) -> None:
     state = RedisState(RedisTopology.CLUSTER, tuple(("127.0.0.1", free_port()) for _ in range(3)))
     with fails(StoreFailure.AWAY, detail="cluster: 127.0.0.1"):
-        sight(opened(state))
+        sight(open_redis(state))
 
 
-def test_one_alone_that_is_said_to_be_a_cluster(opened: Open) -> None:
+def test_one_alone_that_is_said_to_be_a_cluster(open_redis: OpenRedis) -> None:
     with open_folder() as folder, Redis(folder) as redis, fails(StoreFailure.OTHER, detail="cluster support disabled"):
-        sight(opened(replace(redis.state, topology=RedisTopology.CLUSTER)))
+        sight(open_redis(replace(redis.state, topology=RedisTopology.CLUSTER)))
 
 
-def test_a_node_that_is_said_to_be_alone(cluster: RedisCluster, opened: Open) -> None:
-    store = opened(replace(cluster.state, topology=RedisTopology.ALONE))
+def test_a_node_that_is_said_to_be_alone(cluster: RedisCluster, open_redis: OpenRedis) -> None:
+    store = open_redis(replace(cluster.state, topology=RedisTopology.ALONE))
     with fails(StoreFailure.OTHER, detail="MOVED"):
         sight(store, triplet_on(1))

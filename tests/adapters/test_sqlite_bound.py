@@ -31,18 +31,12 @@ from tests.adapters.sqlite_support import (
     locked_by_another_process,
     small_file_system,
 )
-from tests.support.processes import open_folder, wait_until
+from tests.support.processes import wait_until
 
 BOUND = 1024 * 1024  # some seven thousand triplets
 MINUTE = 60.0
 STEPS = 15  # of housekeeping in which a file that small is walked through
 BUDGET = 1.0
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder("mailward-sqlite-") as made:
-        yield made
 
 
 @pytest.fixture

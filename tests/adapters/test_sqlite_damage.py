@@ -31,13 +31,7 @@ from tests.adapters.sqlite_support import (
     overwrite,
     read_only_mount,
 )
-from tests.support.processes import open_folder, wait_until
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder("mailward-sqlite-") as made:
-        yield made
+from tests.support.processes import wait_until
 
 
 @pytest.fixture

@@ -33,15 +33,9 @@ from tests.adapters.sqlite_support import (
     read_only_mount,
     small_file_system,
 )
-from tests.support.processes import open_folder, run, wait_until
+from tests.support.processes import run, wait_until
 
 BUDGET = 0.3
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder("mailward-sqlite-") as made:
-        yield made
 
 
 @pytest.fixture

@@ -31,15 +31,9 @@ from tests.adapters.sqlite_sightings import (
     triplet,
 )
 from tests.adapters.sqlite_support import in_a_fork, locked_by_another_process
-from tests.support.processes import open_folder, wait_until
+from tests.support.processes import wait_until
 
 BUDGET = 0.3
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder("mailward-sqlite-") as made:
-        yield made
 
 
 @pytest.fixture

@@ -23,13 +23,7 @@ from tests.adapters.sqlite_sightings import (
     triplet,
 )
 from tests.adapters.sqlite_support import in_a_fork
-from tests.support.processes import open_folder, wait_until
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder("mailward-sqlite-") as made:
-        yield made
+from tests.support.processes import wait_until
 
 
 @pytest.fixture

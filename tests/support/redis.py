@@ -158,7 +158,45 @@ class Redis:
         self.stop()
 
 
-class RedisWithSentinels:
+class _Several:
+    """Several servers that are started and ended together; `start`, `address` are the group's own."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    @property
+    def address(self) -> str:
+        """Return what `state` says of them."""
+        raise NotImplementedError
+
+    @property
+    def state(self) -> RedisState:
+        """Return it as the store wants it."""
+        return state_of(self.address)
+
+    def start(self) -> None:
+        """Start all."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End all."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class RedisWithSentinels(_Several):
     """A master, its replica, and three Sentinels that make the one the other when it is needed."""
 
     def __init__(self, folder: Path, *, password: str = "") -> None:
@@ -170,18 +208,13 @@ class RedisWithSentinels:
         )
         self.servers = (first, second)
         self.sentinels = tuple(make_sentinel(folder, first, name=f"sentinel-{number}") for number in range(3))
-        self._stack = ExitStack()
+        super().__init__()
 
     @property
     def address(self) -> str:
         """Return what `state` says of them."""
         credentials = f":{self.password}@" if self.password else ""
         return f"redis+sentinel://{credentials}{','.join(f'{s.bind}:{s.port}' for s in self.sentinels)}/{SERVICE}"
-
-    @property
-    def state(self) -> RedisState:
-        """Return it as the store wants it."""
-        return state_of(self.address)
 
     def master(self) -> Redis:
         """Return the server that the Sentinels say is the master."""
@@ -226,23 +259,6 @@ class RedisWithSentinels:
         sentinel.start()
         sentinel.command("SENTINEL", "DEBUG", *PERIODS)
 
-    def stop(self) -> None:
-        """End all."""
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
 
 def _has_replica_in_step(master: Redis) -> bool:
     """Say whether a replica confirms what is written: "online" it is called before it is sent anything."""
@@ -269,7 +285,7 @@ def make_sentinel(
     return Redis(folder, name=name, password=password, tls=tls, configuration=configuration, options=["--sentinel"])
 
 
-class RedisCluster:
+class RedisCluster(_Several):
     """Three masters with a third of the slots each; what one has is served while another is dead."""
 
     def __init__(self, folder: Path) -> None:
@@ -284,17 +300,12 @@ class RedisCluster:
             )
             for number in range(3)
         )
-        self._stack = ExitStack()
+        super().__init__()
 
     @property
     def address(self) -> str:
         """Return what `state` says of them."""
         return f"redis+cluster://{','.join(f'{node.bind}:{node.port}' for node in self.nodes)}"
-
-    @property
-    def state(self) -> RedisState:
-        """Return it as the store wants it."""
-        return state_of(self.address)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -319,20 +330,3 @@ class RedisCluster:
         """Say whether every node sees every slot served."""
         words = ("cluster_state:ok", "cluster_slots_ok:16384", "cluster_known_nodes:3")
         return all(word in node.command("CLUSTER", "INFO") for node in self.nodes for word in words)
-
-    def stop(self) -> None:
-        """End all."""
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
