@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 
 # To build pymilter and a virtual environment; what the mail tests and the demo start; what the benchmarks compare with.
 BUILD_PACKAGES := gcc libc6-dev libmilter-dev libmilter1.0.1
-MAIL_PACKAGES := postfix dovecot-core dovecot-lmtpd dovecot-sieve nsd opendkim redis-server postgrey db5.3-util iproute2 openssl
-BENCH_PACKAGES := opendkim opendmarc rspamd dkimpy-milter
+MAIL_PACKAGES := postfix dovecot-core dovecot-imapd dovecot-lmtpd dovecot-sieve nsd opendkim redis-server postgrey db5.3-util iproute2 openssl
+BENCH_PACKAGES := opendkim opendmarc rspamd dkimpy-milter policyd-rate-limit
 DEBIAN_PYTHON_PACKAGES := python3-milter python3-dkim python3-spf python3-authres python3-dnspython python3-cryptography python3-click \
-	python3-prometheus-client python3-redis python3-structlog python3-attr python3-cattr python3-pytest python3-hypothesis python3-nacl python3-yaml
+	python3-prometheus-client python3-redis python3-aiohttp python3-structlog python3-attr python3-cattr python3-pytest python3-hypothesis python3-nacl python3-yaml
 
 # Test suites of others, in the packages they come in.
 SUITES := $(VENV)/fixtures/pyspf-2.0.14.tar.gz

@@ -23,6 +23,7 @@ MAY_IMPORT = {
         "mailward.policy.breaker",
         "mailward.policy.failover",
         "mailward.policy.greylist",
+        "mailward.policy.ratelimit",
     ),
     "mailward.inbound": ("mailward.model", "mailward.auth", "mailward.policy", "mailward.inbound"),
     "mailward.milter": ("mailward.model", "mailward.milter"),
@@ -46,6 +47,7 @@ MAY_IMPORT = {
     "milters.dkim_sign": ("mailward", "milters.dkim_sign"),
     "milters.auth_verify": ("mailward", "milters.auth_verify"),
     "milters.greylist": ("mailward", "milters.greylist"),
+    "policyd": ("mailward", "policyd"),
     "postmaster": ("mailward", "postmaster"),
 }
 
@@ -60,6 +62,7 @@ HOME_OF_LIBRARY = {
     "cryptography": ("mailward.auth.keys",),
     "redis": ("mailward.adapters.redis_link",),
     "sqlite3": ("mailward.adapters.sqlite_file",),
+    "aiohttp": ("policyd.dovecot", "policyd.http_client"),
     "structlog": ("mailward.daemon.log",),
     "cattrs": ("mailward.settings.load",),
     "attrs": ("mailward.settings",),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from mailward.model.accounts import Account, AuditEntry
 from mailward.model.dns import Answer, Question
 from mailward.model.greylist import Entry, Orders, OriginRecord, ReturnCount, Sighting, Triplet, TripletRecord, Windows
+from mailward.model.limits import Charging, CounterRecord, Outcome
 
 
 class Counts(Protocol):
@@ -106,3 +108,72 @@ class GreylistRecords(TripletStore, CorrespondentStore, Protocol):
 
     def switch_off(self, until: float) -> None:
         """Order that greylisting is off until then; 0.0: on."""
+
+
+class CounterStore(Protocol):
+    """What has been counted. Every method raises StoreError, within the budget of seconds the store was opened with.
+
+    `now` None is the store's own clock: of several machines with one Redis, Redis's.
+    """
+
+    def charge(self, chargings: Sequence[Charging], now: float | None = None) -> list[Outcome]:
+        """Charge requests one after the other, each in one step, as mailward.policy.ratelimit.charge defines it.
+
+        What is returned survives as durably as configured. A StoreError means that none was charged, or that nobody knows.
+        """
+
+    def probe(self) -> None:
+        """Write something that nobody reads, as a charge would."""
+
+    def tend(self, now: float | None = None) -> None:
+        """Do a small step of housekeeping, at most 10 ms; called several times a second."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class AccountStore(Protocol):
+    """What holds for accounts, beside their counters; changed by policyd and by the operator, read by both."""
+
+    def accounts_version(self) -> str:
+        """Return something that is another each time an account has changed; cheap, asked every second."""
+
+    def accounts(self) -> Mapping[str, Account]:
+        """Return every account of which there is something to remember, by its name."""
+
+    def account(self, name: str) -> Account:
+        """Return one account; a plain one where nothing is remembered."""
+
+    def swap(self, old: Account, new: Account, entries: Sequence[AuditEntry] = ()) -> bool:
+        """Put `new` in the place of `old` and add the entries to the audit log, in one step; False if it is not `old` any more.
+
+        A plain account is forgotten.
+        """
+
+    def audit(self, entry: AuditEntry) -> None:
+        """Add to the audit log; nothing there is ever changed. Of more than 100,000 the oldest go."""
+
+    def audit_log(self, account: str = "", most: int = 1000) -> Sequence[AuditEntry]:
+        """Return the newest entries, of one account or of all, the newest first."""
+
+    def put_note(self, name: str, value: str) -> None:
+        """Keep a small fact for the command to show; `name` is one of a closed set of ours."""
+
+    def notes(self) -> Mapping[str, str]:
+        """Return the facts that are kept."""
+
+
+class LimitRecords(CounterStore, AccountStore, Protocol):
+    """All that `mailward limits` needs: the same state, read and changed beside running daemons."""
+
+    def counters(self, owner: str) -> Sequence[CounterRecord]:
+        """Return an owner's counters, expired ones too."""
+
+    def all_counters(self) -> Iterator[CounterRecord]:
+        """Yield every counter but the sets of known items; what comes and goes meanwhile may be missed. Locks nobody out."""
+
+    def reset(self, owner: str) -> int:
+        """Forget what is counted of an owner, but not the items it knows; return how many counters there were."""
+
+    def sent(self, account: str, now: float | None = None) -> Sequence[tuple[float, str]]:
+        """Return when an account handed which queue ids to Postfix in the last five days, the newest first; at most 5,000."""

@@ -1,0 +1,1 @@
+"""`mailward-policyd`: what accounts, clients and domains send, and how accounts log in."""
