@@ -17,14 +17,14 @@ import click
 
 import mailward
 from mailward.daemon import log as logging
-from mailward.daemon.listener import Listener, bind, take_inherited
+from mailward.daemon.listener import listen, take_inherited
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Metrics, check_specs
 from mailward.daemon.pages import Pages
 from mailward.daemon.program import Loaded, Program
 from mailward.daemon.status import StatusServer
 from mailward.daemon.supervisor import Supervisor
-from mailward.model.errors import ConfigError, Mistake
+from mailward.model.errors import ConfigError
 from mailward.settings.load import DEFAULT_PATH
 
 EX_CONFIG = 78
@@ -96,14 +96,9 @@ def _serve(program: Program, config: Path, loaded: Loaded) -> int:
     check_specs(program.metrics)
     metrics = Metrics(program.metric_prefix, program.metrics)
     table = program.name
-    inherited = take_inherited()
-    if len(inherited) > 1:
-        raise ConfigError([Mistake("", "LISTEN_FDS", "expected one socket from systemd, got several")])
-    if inherited:
-        listener = Listener(inherited[0])
-    else:
-        listener = bind(service.socket, service.socket_mode, service.socket_group, f"{table}.socket")
-    supervisor = Supervisor(program, config, listener, metrics, log)
+    wanted = {"socket": service.socket, **loaded.other_sockets}
+    listeners = listen(wanted, take_inherited(), service.socket_mode, service.socket_group, table)
+    supervisor = Supervisor(program, config, listeners, metrics, log)
     try:
         if service.metrics is not None:
             pages = Pages(program, supervisor, metrics)
@@ -113,5 +108,6 @@ def _serve(program: Program, config: Path, loaded: Loaded) -> int:
         gc.disable()  # the supervisor makes no cycles, and what it never touches stays shared with its workers
         return supervisor.run(loaded)
     except ConfigError:
-        listener.remove()
+        for listener in listeners.values():
+            listener.remove()
         raise

@@ -12,6 +12,7 @@ import grp
 import os
 import socket
 import stat
+from collections.abc import Mapping, Sequence
 
 from mailward.model.errors import ConfigError, Mistake
 from mailward.settings.values import SocketAddress
@@ -38,18 +39,53 @@ class Listener:
             self._path = ""
 
 
-def take_inherited() -> list[socket.socket]:
-    """Return the sockets systemd handed over, and hide them from the programs we may start (sd_listen_fds(3))."""
+def take_inherited() -> list[tuple[str, socket.socket]]:
+    """Return the sockets systemd handed over, each with its FileDescriptorName=, and hide them from what we may start.
+
+    sd_listen_fds_with_names(3). A unit that gives no name names a socket after itself.
+    """
     environment = os.environ
     said = environment.get("LISTEN_FDS", "")
     count = int(said) if said.isdigit() and environment.get("LISTEN_PID") == str(os.getpid()) else 0
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
         environment.pop(name, None)
     inherited = []
-    for descriptor in range(_FIRST_SYSTEMD_DESCRIPTOR, _FIRST_SYSTEMD_DESCRIPTOR + count):
+    for number in range(count):
+        descriptor = _FIRST_SYSTEMD_DESCRIPTOR + number
         os.set_inheritable(descriptor, False)
-        inherited.append(socket.socket(fileno=descriptor))
+        inherited.append((names[number] if number < len(names) else "", socket.socket(fileno=descriptor)))
     return inherited
+
+
+def listen(
+    wanted: Mapping[str, SocketAddress],
+    inherited: Sequence[tuple[str, socket.socket]],
+    mode: int,
+    group: str,
+    table: str,
+) -> dict[str, Listener]:
+    """Return a listener for each setting in `wanted`: systemd's where it hands over one of that name, else bound here.
+
+    What has no such name is for the first setting. Raises ConfigError where something is left over, or cannot be bound.
+    """
+    first = next(iter(wanted))
+    found: dict[str, Listener] = {}
+    for name, handed in inherited:
+        setting = name if name in wanted else first
+        if setting in found:
+            expected = f"expected one socket for {setting}; others with FileDescriptorName= one of {', '.join(wanted)}"
+            raise ConfigError([Mistake("", "LISTEN_FDS", expected)])
+        found[setting] = Listener(handed)
+    for setting, address in wanted.items():
+        if setting not in found:
+            try:
+                found[setting] = bind(address, mode, group, f"{table}.{setting}")
+            except ConfigError:
+                for bound in found.values():
+                    bound.remove()
+                raise
+    return found
 
 
 def bind(address: SocketAddress, mode: int, group: str, where: str) -> Listener:

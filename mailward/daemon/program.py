@@ -6,13 +6,14 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from prometheus_client.core import Metric
 
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Row, Spec
 from mailward.settings.common import Service
+from mailward.settings.values import SocketAddress
 
 
 class Serving(Protocol):
@@ -31,6 +32,17 @@ class Serving(Protocol):
         """Say whether every session has ended."""
 
 
+@runtime_checkable
+class ReloadingServing(Serving, Protocol):
+    """A Serving that takes a new configuration while it serves: for programs that keep what they know in one process."""
+
+    def reload(self) -> None:
+        """Read the configuration anew and go on with it, or log what is wrong with it and go on as before.
+
+        Called from another thread; never raises.
+        """
+
+
 class Notes(Protocol):
     """What workers tell each other by way of the supervisor, and those that come after them (the state of keys, say)."""
 
@@ -44,13 +56,23 @@ class Notes(Protocol):
         """Return what somebody has told of `key`, now or before this worker was forked; empty where nobody has."""
 
 
+def _no_names(_label: str, _names: Sequence[str]) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerTools:
-    """What a worker is given to serve with."""
+    """What a worker is given to serve with.
+
+    `sockets` are what it listens at, by the name of their setting. `name_values` is the metrics' own: for what a configuration
+    names that is read while the worker serves.
+    """
 
     metrics: Row
     notes: Notes
     log: Log
+    sockets: Mapping[str, socket.socket] = field(default_factory=dict)
+    name_values: Callable[[str, Sequence[str]], None] = field(default=_no_names)
 
 
 def _any_note(_key: str) -> bool:
@@ -66,6 +88,7 @@ class Loaded:
     warnings: tuple[str, ...] = ()
     keeps_note: Callable[[str], bool] = field(default=_any_note)  # whether this configuration still knows a note's key
     label_values: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what it names, for labels of metrics
+    other_sockets: Mapping[str, SocketAddress] = field(default_factory=dict)  # beside `socket`, by the setting's name
 
 
 def no_metrics(_notes: Mapping[str, str]) -> Iterable[Metric]:
@@ -77,7 +100,8 @@ def no_metrics(_notes: Mapping[str, str]) -> Iterable[Metric]:
 class Program:
     """A daemon. `name` is its table in mailward.toml; `manual` the docstring its man page is made from.
 
-    `load` raises ConfigError with every mistake. `collect` turns the workers' notes into metrics.
+    `load` raises ConfigError with every mistake. `collect` turns the workers' notes into metrics. `reloads_in_place`: its
+    Serving is a ReloadingServing, and HUP makes no new workers. `kept_settings` of its table stay as they are until a restart.
     """
 
     name: str
@@ -85,6 +109,8 @@ class Program:
     metrics: tuple[Spec, ...]
     load: Callable[[Path], Loaded]
     collect: Callable[[Mapping[str, str]], Iterable[Metric]] = field(default=no_metrics)
+    reloads_in_place: bool = False
+    kept_settings: tuple[str, ...] = ("socket", "socket_mode", "socket_group", "metrics")
 
     @property
     def metric_prefix(self) -> str:

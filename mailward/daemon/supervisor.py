@@ -17,7 +17,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mailward.daemon import log as logging
@@ -43,10 +43,13 @@ MAX_START_FAILURES = 5
 class Supervisor:
     """Runs a program's workers until it is told to stop."""
 
-    def __init__(self, program: Program, config: Path, listener: Listener, metrics: Metrics, log: Log) -> None:
+    def __init__(
+        self, program: Program, config: Path, listeners: Mapping[str, Listener], metrics: Metrics, log: Log
+    ) -> None:
+        """`listeners` are by the name of their setting; "socket" is the one that the MTA asks."""
         self._program = program
         self._config = config
-        self._listener = listener
+        self._listeners = listeners
         self._metrics = metrics
         self._log = log
         self._notifier = Notifier()
@@ -72,7 +75,7 @@ class Supervisor:
             for key, _ in self.selector.select(TICK_SECONDS):
                 self._survive(key.data)
             self._survive(lambda: self._tick(time.monotonic()))
-        self._listener.remove()
+        self._remove_listeners()
         return 1 if not self._is_stopping else 0
 
     def _survive(self, act: Callable[[], None]) -> None:
@@ -167,10 +170,27 @@ class Supervisor:
         serving = self.serving
         if serving is not None:
             old, new = serving.loaded.service, loaded.service
-            for name in ("socket", "socket_mode", "socket_group", "metrics"):
+            for name in self._program.kept_settings:
                 if getattr(old, name) != getattr(new, name):
                     self._log.warning("restart-needed", setting=name)
+            if self._program.reloads_in_place:
+                self._replace(serving, loaded)
+                return
         self._start_generation(loaded)
+
+    def _replace(self, serving: Generation, loaded: Loaded) -> None:
+        """Have the workers there are go on with the new configuration; those that replace them begin with it."""
+        self._last_number += 1
+        serving.number, serving.loaded = self._last_number, loaded
+        self._begin_with(loaded)
+        for record in serving.workers.values():
+            with contextlib.suppress(OSError):
+                record.control.send(worker_side.RELOAD)
+        logging.configure(loaded.service.log_level)
+        self._log = logging.get(self._program.name)
+        self.tally.reloads += 1
+        self._log.info("reloaded", generation=serving.number, workers=serving.wanted)
+        self._notifier.ready(f"serving with {serving.wanted} workers")
 
     def _refuse_reload(self) -> None:
         self.tally.failed_reloads += 1
@@ -183,8 +203,12 @@ class Supervisor:
         self._is_stopping = True
         self._notifier.stopping()
         self._log.info("stopping")
-        self._listener.remove()
+        self._remove_listeners()
         self._drain_all_at = time.monotonic() + LAST_ACCEPT_SECONDS
+
+    def _remove_listeners(self) -> None:
+        for listener in self._listeners.values():
+            listener.remove()
 
     # ---- generations ----
 
@@ -193,11 +217,15 @@ class Supervisor:
         wanted = loaded.service.workers or max(2, (os.cpu_count() or 1) + 1)
         generation = Generation(self._last_number, loaded, wanted, time.monotonic())
         self.generations.append(generation)
+        self._begin_with(loaded)
+        self._fork_missing(generation)
+
+    def _begin_with(self, loaded: Loaded) -> None:
+        """Log what a configuration warns of, and make room for the numbers it names."""
         for warning in loaded.warnings:
             self._log.warning("configuration", warning=warning)
         for label, values in loaded.label_values.items():
             self._metrics.name_values(label, values)
-        self._fork_missing(generation)
 
     def _advance(self, generation: Generation, now: float) -> None:
         """Move a generation on to its next phase where it is time."""
@@ -316,10 +344,11 @@ class Supervisor:
                 for record in other.workers.values():
                     record.control.close()
             notes = worker_side.ControlNotes(theirs, self.notes)
-            tools = WorkerTools(self._metrics.row(row), notes, log)
+            sockets = {name: listener.socket for name, listener in self._listeners.items()}
+            tools = WorkerTools(self._metrics.row(row), notes, log, sockets, self._metrics.name_values)
             serving = generation.loaded.make_serving(tools)
             drain_seconds = generation.loaded.service.drain_timeout
-            worker_side.serve(serving, self._listener.socket, theirs, notes, drain_seconds, log)
+            worker_side.serve(serving, sockets["socket"], theirs, notes, drain_seconds, log)
             status = 0
         except BaseException:  # noqa: BLE001 - a forked child must not run on in the supervisor's code
             self._log.exception("worker-failed")

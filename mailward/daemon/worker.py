@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from mailward.daemon.log import Log
 from mailward.daemon.memory import share_one_heap
-from mailward.daemon.program import Serving
+from mailward.daemon.program import ReloadingServing, Serving
 
 HEARTBEAT_SECONDS = 1.0
 DRAIN_POLL_SECONDS = 0.05
@@ -26,6 +26,7 @@ MAX_NOTE = 1024
 
 # Messages of the control socket (SOCK_SEQPACKET, so each arrives whole).
 READY, ALIVE, DRAIN, NOTE, SUGGESTION = b"ready", b"alive", b"drain ", b"note ", b"suggestion "
+RELOAD = b"reload"
 GONE = b"gone"  # never sent: what a worker reads where there is no supervisor any more
 MAX_NOTES = 50_000  # kept by each process; the oldest is forgotten
 
@@ -125,6 +126,8 @@ class Worker:
                 return float(message.removeprefix(DRAIN))
             if message.startswith(NOTE):
                 self._notes.hear(message)
+            elif message == RELOAD and isinstance(self._serving, ReloadingServing):
+                self._serving.reload()
             self._send_alive()
 
     def _drain(self, seconds: float) -> None:

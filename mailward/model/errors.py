@@ -18,6 +18,10 @@ class Mistake:
         return ": ".join(part for part in (self.file, self.where, self.expected) if part)
 
 
+class ProtocolError(Exception):
+    """A peer does not speak as agreed: its connection is to be closed, for what follows cannot be trusted either."""
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; `mistakes` holds every one that was found."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mailward.daemon.listener import BACKLOG, Listener, bind
+from mailward.daemon.listener import BACKLOG, Listener, bind, listen
 from mailward.model.errors import ConfigError
 from mailward.settings.values import SocketAddress
 from tests.support.processes import answers_on, answers_on_socket, free_port, open_folder
@@ -238,15 +238,15 @@ os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str({pid}), LISTEN_FDNAMES="x")
 found = take_inherited()
 left = [name for name in os.environ if name.startswith("LISTEN")]
-print([one.getsockname() == bound.getsockname() for one in found], [os.get_inheritable(one.fileno()) for one in found], left)
+print([(name, one.getsockname() == bound.getsockname(), os.get_inheritable(one.fileno())) for name, one in found], left)
 """
 
 
 @pytest.mark.parametrize(
     ("pid", "printed"),
     [
-        pytest.param("os.getpid()", "[True] [False] []", id="ours"),
-        pytest.param("os.getppid()", "[] [] []", id="another process's"),
+        pytest.param("os.getpid()", "[('x', True, False)] []", id="ours"),
+        pytest.param("os.getppid()", "[] []", id="another process's"),
     ],
 )
 def test_systemds_socket_is_taken_and_hidden_from_children(pid: str, printed: str) -> None:
@@ -254,3 +254,37 @@ def test_systemds_socket_is_taken_and_hidden_from_children(pid: str, printed: st
         [sys.executable, "-c", INHERITING.format(pid=pid)], capture_output=True, text=True, timeout=60
     )
     assert (done.stdout.strip(), done.returncode) == (printed, 0), done.stderr
+
+
+def handed(name: str) -> tuple[str, socket.socket]:
+    return name, socket.create_server(("127.0.0.1", 0))
+
+
+ANYWHERE = SocketAddress("", "127.0.0.1", 0)
+
+
+def test_what_systemd_names_after_a_setting_is_for_that_setting() -> None:
+    first, second = handed("dovecot"), handed("policyd.socket")
+    found = listen({"socket": ANYWHERE, "dovecot": ANYWHERE}, [first, second], 0o660, "", "policyd")
+    try:
+        assert {name: listener.socket for name, listener in found.items()} == {"dovecot": first[1], "socket": second[1]}
+    finally:
+        for listener in found.values():
+            listener.socket.close()
+
+
+def test_what_systemd_does_not_hand_over_is_bound_here() -> None:
+    first = handed("whatever")
+    found = listen({"socket": ANYWHERE, "dovecot": ANYWHERE}, [first], 0o660, "", "policyd")
+    try:
+        assert found["socket"].socket is first[1]
+        assert found["dovecot"].socket.getsockname()[1] > 0
+    finally:
+        for listener in found.values():
+            listener.socket.close()
+
+
+def test_a_socket_of_systemds_that_is_left_over_is_told() -> None:
+    one, other = handed("a"), handed("b")
+    with one[1], other[1], pytest.raises(ConfigError, match="FileDescriptorName"):
+        listen({"socket": ANYWHERE}, [one, other], 0o660, "", "policyd")
