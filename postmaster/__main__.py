@@ -10,6 +10,8 @@ DESCRIPTION
     keys show           print the DNS records of the configured keys
     keys verify         ask the DNS whether the configured keys are published
     explain MESSAGE     judge a stored message as mailward-auth-verify would, and show every step
+    limits COMMAND      see and change what mailward-policyd counts, and whom it has stopped: list, show, raise, reset, suspend,
+                        resume, incidents, audit (the manual is postmaster/limits/command.py's)
     greylist COMMAND    see and change what greylisting remembers: off, on, list, show, allow, deny, forget, stats, export,
                         import (the manual is postmaster/greylist/command.py's)
 
@@ -33,6 +35,7 @@ from mailward.model.errors import ConfigError
 from postmaster.explain.command import explain
 from postmaster.greylist.command import greylist
 from postmaster.keys import keys
+from postmaster.limits.command import limits
 
 
 class _Mailward(click.Group):
@@ -56,6 +59,7 @@ def main() -> None:
 main.add_command(keys)
 main.add_command(explain)
 main.add_command(greylist)
+main.add_command(limits)
 
 if __name__ == "__main__":
     main()

@@ -77,7 +77,7 @@ class Page:
         """Write a label, filled up to `width` columns, and what is said of it, continued below itself."""
         text = printable(label.text)
         first = indent + max(len(text), width) + 1
-        start = " " * indent + _styled(text, label.tone) + " " * (first - indent - len(text))
+        start = " " * indent + styled(Span(text, label.tone)) + " " * (first - indent - len(text))
         self._flow(start, first, indent + width + 1, pieces)
 
     def line(self, *pieces: _PIECE, indent: int = INDENT) -> None:
@@ -111,11 +111,12 @@ def _words(pieces: Iterable[_PIECE], longest: int) -> Iterator[Span]:
 
 def _joined(words: Iterable[Span]) -> str:
     runs = itertools.groupby(words, key=lambda word: word.tone)
-    return " ".join(_styled(" ".join(word.text for word in run), tone) for tone, run in runs)
+    return " ".join(styled(Span(" ".join(word.text for word in run), tone)) for tone, run in runs)
 
 
-def _styled(text: str, tone: Tone) -> str:
-    style = _STYLES.get(tone)
+def styled(span: Span) -> str:
+    """Return text that has been escaped in its tone."""
+    style, text = _STYLES.get(span.tone), span.text
     return click.style(text, fg=style.colour, bold=style.is_bold, dim=style.is_faint) if style and text else text
 
 

@@ -55,17 +55,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
 from mailward.model.greylist import Entry
 from mailward.settings.greylist import Settings, read_exemptions
-from mailward.settings.load import DEFAULT_PATH
+from postmaster.configured import ConfiguredGroup, config_path
+from postmaster.durations import ahead, read_duration
 from postmaster.explain.layout import printable
 from postmaster.greylist.counting import print_stats
-from postmaster.greylist.durations import ahead, read_duration
 from postmaster.greylist.entries import (
     MAX_ENTRIES,
     MAX_NOTE,
@@ -76,14 +75,15 @@ from postmaster.greylist.entries import (
 )
 from postmaster.greylist.importing import Tally, take
 from postmaster.greylist.listing import list_origins, list_triplets
-from postmaster.greylist.opening import Greylist, leave, opened, read_settings
+from postmaster.greylist.opening import Greylist, opened
 from postmaster.greylist.postgrey import PACKAGE, DumpFailed, DumpMissing
-from postmaster.greylist.progress import progress
 from postmaster.greylist.records_file import NotAnExport
 from postmaster.greylist.showing import show_subject
 from postmaster.greylist.sources import Form, NoSource, Source, open_source
 from postmaster.greylist.subject import NoSubject, Role, Subject, read_subject
 from postmaster.greylist.writing import write_export
+from postmaster.opening import leave, read_settings
+from postmaster.progress import progress
 
 EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE, EX_CANTCREAT = 65, 66, 69, 73
 DAY = 86400.0
@@ -105,33 +105,13 @@ def _roles(command: Command) -> Command:
     return click.option("--sender", "is_sender", is_flag=True, help="WHAT is a sender's.")(command)
 
 
-class _Greylist(click.Group):
-    """Gives each sub-command the option that says where the configuration is."""
-
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        cmd.params.append(
-            click.Option(
-                ["--config"],
-                type=click.Path(path_type=Path),
-                expose_value=False,
-                callback=_remember,
-                help=f"The configuration.  [default: {DEFAULT_PATH}]",
-            )
-        )
-        super().add_command(cmd, name)
-
-
-def _remember(context: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
-    context.obj = value
-
-
-@click.group(cls=_Greylist, help="See and change what greylisting remembers, beside the running daemons.")
+@click.group(cls=ConfiguredGroup, help="See and change what greylisting remembers, beside the running daemons.")
 def greylist() -> None:
     """Hold the sub-commands."""
 
 
 def _settings() -> Settings:
-    return read_settings(click.get_current_context().obj)
+    return read_settings(Settings, config_path())
 
 
 @greylist.command(help="Greylist nobody for DURATION, such as 2h.")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from mailward.model.greylist import RETURN_BUCKET_SECONDS, Orders, ReturnCount
 from mailward.policy.returns import ReturnBreaker, rules_for
-from postmaster.greylist.durations import ago, ahead
+from postmaster.durations import ago, ahead
 from postmaster.greylist.listing import VERSION
 from postmaster.greylist.opening import Greylist
-from postmaster.greylist.progress import counted as shown_on
-from postmaster.greylist.progress import progress
 from postmaster.greylist.standing import Standing, of_origin, of_triplet
-from postmaster.greylist.tables import labelled, print_json
+from postmaster.progress import counted as shown_on
+from postmaster.progress import progress
+from postmaster.tables import labelled, print_json
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from mailward.model.greylist import Entry, OriginRecord, TripletRecord
-from postmaster.greylist.durations import ahead, clock, in_words
+from postmaster.durations import ahead, clock, in_words
 from postmaster.greylist.opening import Greylist
 from postmaster.greylist.standing import (
     Standing,
@@ -18,9 +18,10 @@ from postmaster.greylist.standing import (
     sender_text,
     subject_text,
 )
-from postmaster.greylist.tables import Best, best_of, hint, print_json, table
+from postmaster.tables import Best, best_of, hint, print_json, table
 
 VERSION = 1
+MORE = "--limit shows more, `mailward greylist export` all"
 
 
 def list_origins(greylist: Greylist, limit: int, *, is_json: bool) -> None:
@@ -85,7 +86,7 @@ def print_triplets(best: Best[TripletRecord], greylist: Greylist) -> None:
         parts = (triplet.origin, sender_text(triplet.mail_from), triplet.rcpt_to)
         rows.append((*_standing_cells(record, greylist), clock(record.first_seen), *parts))
     table(("state", "passes", "first seen", "origin", "sender", "recipient"), rows)
-    hint(best, "triplets")
+    hint(best, "triplets", MORE)
 
 
 def triplet_tree(record: TripletRecord, greylist: Greylist) -> Mapping[str, object]:
@@ -155,7 +156,7 @@ def _print_entries(entries: Best[Entry], now: float) -> None:
         for entry in entries.rows
     ]
     table(("order", "kind", "of", "until", "note"), rows)
-    hint(entries, "entries")
+    hint(entries, "entries", MORE)
 
 
 def _print_origins(origins: Best[OriginRecord], greylist: Greylist) -> None:
@@ -174,7 +175,7 @@ def _print_origins(origins: Best[OriginRecord], greylist: Greylist) -> None:
         for record in origins.rows
     ]
     table(("state", "passes", "last counted", "remembered until", "origin"), rows)
-    hint(origins, "origins")
+    hint(origins, "origins", MORE)
 
 
 def _passes_cell(record: OriginRecord, greylist: Greylist) -> str:

@@ -9,9 +9,9 @@ import click
 
 from mailward.model.greylist import Entry, OriginRecord, TripletRecord
 from mailward.policy.exemptions import Exemption, Exemptions
+from postmaster.durations import ahead
 from postmaster.explain.layout import printable
-from postmaster.greylist.durations import ahead
-from postmaster.greylist.listing import VERSION, entry_tree, origin_tree, triplet_order, triplet_tree
+from postmaster.greylist.listing import MORE, VERSION, entry_tree, origin_tree, triplet_order, triplet_tree
 from postmaster.greylist.opening import Greylist
 from postmaster.greylist.standing import (
     Standing,
@@ -22,7 +22,7 @@ from postmaster.greylist.standing import (
     triplet_outlook,
 )
 from postmaster.greylist.subject import Client, Domain, Mailbox, Pattern, Role, Subject
-from postmaster.greylist.tables import Best, best_of, hint, labelled, print_json
+from postmaster.tables import Best, best_of, hint, labelled, print_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +162,12 @@ def _print(known: Known, subject: Subject, greylist: Greylist) -> None:
     if known.correspondent_until:
         rows.append(("written to", f"by somebody here; remembered until {ahead(known.correspondent_until, now)}"))
     labelled(rows)
-    hint(known.origins, "origins")
+    hint(known.origins, "origins", MORE)
     for record in known.triplets.rows:
         triplet = record.triplet
         parts = (triplet.origin, sender_text(triplet.mail_from), triplet.rcpt_to)
         click.echo("  triplet  " + "  ".join(printable(part) for part in parts))
         click.echo(f"    {triplet_outlook(record, windows, now)}")
-    hint(known.triplets, "triplets")
+    hint(known.triplets, "triplets", MORE)
     if known.is_nothing:
         click.echo("  Nothing else is known of it.")

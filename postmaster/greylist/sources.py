@@ -23,8 +23,8 @@ from postmaster.greylist import records_file
 from postmaster.greylist.entries import MAX_NOTE
 from postmaster.greylist.opening import Greylist
 from postmaster.greylist.postgrey import TRIPLETS, open_database, read_database
-from postmaster.greylist.progress import Advance
 from postmaster.greylist.records import Item, Kind, Skipped
+from postmaster.progress import Advance
 
 MAX_TOLD = 20  # lines
 

@@ -6,7 +6,7 @@ from enum import Enum
 
 from mailward.model.greylist import Entry, EntryKind, OriginRecord, TripletRecord, Windows
 from mailward.policy.greylist import is_whitelisted
-from postmaster.greylist.durations import ago, ahead, clock, in_words
+from postmaster.durations import ago, ahead, clock, in_words
 from postmaster.greylist.subject import NULL_SENDER
 
 

@@ -15,8 +15,8 @@ import click
 
 from postmaster.explain.layout import printable
 from postmaster.greylist.opening import Greylist
-from postmaster.greylist.progress import counted, progress
 from postmaster.greylist.records_file import exported, footer, header
+from postmaster.progress import counted, progress
 
 
 def write_export(name: str, open_state: Callable[[], contextlib.AbstractContextManager[Greylist]]) -> None:

@@ -12,7 +12,7 @@ from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.greylist import Entry, EntryKind, Triplet, TripletRecord
 from mailward.policy import greylist
 from postmaster.__main__ import main
-from postmaster.greylist.durations import clock
+from postmaster.durations import clock
 from tests.postmaster.greylisting import DAY, WINDOWS, Greylisting
 
 EX_TEMPFAIL, EX_CONFIG = 75, 78

@@ -22,8 +22,8 @@ from mailward.adapters.stores import open_greylist
 from mailward.model.greylist import Memory, OriginRecord, Triplet, TripletRecord
 from mailward.model.state import Durability, SqliteState
 from mailward.settings.state import read_state
-from postmaster.greylist.opening import name_of
 from postmaster.greylist.records_file import header
+from postmaster.opening import name_of
 from tests.postmaster.greylisting import DAY, WINDOWS, Greylisting
 from tests.support.processes import free_port, open_folder, require_root, wait_until
 

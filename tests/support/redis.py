@@ -24,9 +24,10 @@ SERVICE = "mailward"
 # within five ping periods: five of 100 ms, and half of the failovers find no heir and wait twice the failover time-out.
 PERIODS = ("info-period", "200", "ping-period", "300", "ask-period", "100", "publish-period", "200")
 BEHIND = 2000  # octets: what Sentinels and pings write in a second, after which a replica confirms
-DOWN_AFTER_MILLISECONDS = (
-    1500  # a Sentinel holds a master for dead after that; less, and a busy machine makes it a liar
-)
+# A Sentinel holds a master for dead after that; less, and a busy machine makes it a liar.
+DOWN_AFTER_MILLISECONDS = 1500
+STEADY_MILLISECONDS = 120_000  # where nobody is to be held for dead, however busy the machine is
+FAILOVER_SECONDS = 60.0  # a failover that finds no heir, because the machine is busy, is tried again some seconds later
 
 
 def state_of(address: str) -> RedisState:
@@ -133,6 +134,20 @@ class Redis:
             [require_binary("redis-cli", PACKAGE), "-h", self.bind, "-p", str(self.port), *tls, *password, *words]
         )
 
+    def command_again(self, *words: str) -> str:
+        """Say something that may be said twice, until it answers: one that changes its mind or its role closes connections."""
+        answers: list[str] = []
+
+        def is_answered() -> bool:
+            try:
+                answers.append(self.command(*words))
+            except ProgramError:
+                return False
+            return True
+
+        wait_until(is_answered, f"an answer to {' '.join(words)}", seconds=FAILOVER_SECONDS)
+        return answers[0]
+
     def says(self, expected: str, *words: str) -> bool:
         """Say whether it answers, and with this in it. A Sentinel that changes its mind closes connections, redis-cli's too."""
         try:
@@ -199,7 +214,9 @@ class _Several:
 class RedisWithSentinels(_Several):
     """A master, its replica, and three Sentinels that make the one the other when it is needed."""
 
-    def __init__(self, folder: Path, *, password: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, password: str = "", down_after_milliseconds: int = DOWN_AFTER_MILLISECONDS
+    ) -> None:
         self.password = password
         fast = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]
         first = Redis(folder, name="one", password=password, options=fast)
@@ -207,7 +224,10 @@ class RedisWithSentinels(_Several):
             folder, name="two", password=password, options=[*fast, "--replicaof", first.bind, str(first.port)]
         )
         self.servers = (first, second)
-        self.sentinels = tuple(make_sentinel(folder, first, name=f"sentinel-{number}") for number in range(3))
+        self.sentinels = tuple(
+            make_sentinel(folder, first, name=f"sentinel-{number}", down_after_milliseconds=down_after_milliseconds)
+            for number in range(3)
+        )
         super().__init__()
 
     @property
@@ -218,27 +238,46 @@ class RedisWithSentinels(_Several):
 
     def master(self) -> Redis:
         """Return the server that the Sentinels say is the master."""
-        _, port = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE).split()
+        _, port = self.sentinels[0].command_again("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE).split()
         return next(server for server in self.servers if server.port == int(port))
+
+    def exchange_roles(self) -> None:
+        """Make the replica the master, and return once the old master is its replica; nothing that was written is lost."""
+        old = self.master()
+        written = int(_replication(old)["master_repl_offset"])
+        wait_until(lambda: _confirmed(old) >= written, "the replica has what was written", seconds=FAILOVER_SECONDS)
+
+        def is_exchanged() -> bool:
+            known = self._known_master(self.sentinels[0])
+            if known["port"] == str(old.port) and "failover_in_progress" not in known["flags"]:
+                # Refused while its news of the heir are old, and given up where they turn out to be.
+                self.sentinels[0].says("OK", "SENTINEL", "FAILOVER", SERVICE)
+            return _replication(old)["role"] == "slave"
+
+        wait_until(is_exchanged, "the old master is a replica", seconds=FAILOVER_SECONDS)
 
     def wait_until_safe(self) -> None:
         """Wait until the master may die: it has a replica in step, and the Sentinels know it and one another."""
         for server in self.servers:
             if not server.is_running:
                 server.start()
-        wait_until(self._is_safe, "the Sentinels know a replica in step, and one another", seconds=60)
+        what = "the Sentinels know a replica in step, and one another"
+        wait_until(self._is_safe, what, seconds=FAILOVER_SECONDS)
 
     def _is_safe(self) -> bool:
         if not _has_replica_in_step(self.master()):
             return False
         for sentinel in self.sentinels:
-            words = sentinel.command("SENTINEL", "MASTER", SERVICE).split("\n")
-            known = dict(zip(words[::2], words[1::2], strict=False))
+            known = self._known_master(sentinel)
             if (known["flags"], known["num-slaves"], known["num-other-sentinels"]) != ("master", "1", "2"):
                 return False
             if not sentinel.says("master-link-status\nok", "SENTINEL", "REPLICAS", SERVICE):
                 return False
         return True
+
+    def _known_master(self, sentinel: Redis) -> dict[str, str]:
+        words = sentinel.command_again("SENTINEL", "MASTER", SERVICE).split("\n")
+        return dict(zip(words[::2], words[1::2], strict=False))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -262,20 +301,32 @@ class RedisWithSentinels(_Several):
 
 def _has_replica_in_step(master: Redis) -> bool:
     """Say whether a replica confirms what is written: "online" it is called before it is sent anything."""
-    words = dict(line.partition(":")[::2] for line in master.command("INFO", "replication").splitlines())
-    replica = dict(part.partition("=")[::2] for part in words.get("slave0", "").split(","))
-    return replica.get("state") == "online" and int(replica["offset"]) > max(
-        0, int(words["master_repl_offset"]) - BEHIND
-    )
+    return _confirmed(master) > max(0, int(_replication(master)["master_repl_offset"]) - BEHIND)
+
+
+def _confirmed(master: Redis) -> int:
+    """Return how much of what was written a replica has confirmed."""
+    replica = dict(part.partition("=")[::2] for part in _replication(master).get("slave0", "").split(","))
+    return int(replica["offset"]) if replica.get("state") == "online" else 0
+
+
+def _replication(server: Redis) -> dict[str, str]:
+    return dict(line.partition(":")[::2] for line in server.command_again("INFO", "replication").splitlines())
 
 
 def make_sentinel(
-    folder: Path, master: Redis, *, name: str = "sentinel", password: str = "", tls: Tls | None = None
+    folder: Path,
+    master: Redis,
+    *,
+    name: str = "sentinel",
+    password: str = "",
+    tls: Tls | None = None,
+    down_after_milliseconds: int = DOWN_AFTER_MILLISECONDS,
 ) -> Redis:
     """Return a Sentinel: a redis-server with a file that it writes on."""
     lines = [
         f"sentinel monitor {SERVICE} {master.bind} {master.port} 2",
-        f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MILLISECONDS}",
+        f"sentinel down-after-milliseconds {SERVICE} {down_after_milliseconds}",
         f"sentinel failover-timeout {SERVICE} 2000",
     ]
     if master.password:
@@ -295,7 +346,7 @@ class RedisCluster(_Several):
                 name=f"node-{number}",
                 options=[
                     *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
-                    *("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"),
+                    *("--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"),
                 ],
             )
             for number in range(3)
@@ -324,7 +375,7 @@ class RedisCluster(_Several):
             options = node.program.command
             bus = options[options.index("--cluster-port") + 1]
             first.command("CLUSTER", "MEET", node.bind, str(node.port), bus)
-        wait_until(self.is_whole, "every node knows all slots")
+        wait_until(self.is_whole, "every node knows all slots", seconds=60.0)
 
     def is_whole(self) -> bool:
         """Say whether every node sees every slot served."""

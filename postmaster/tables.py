@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import click
 
-from postmaster.explain.layout import printable
+from postmaster.explain.layout import Span, printable, styled
 from postmaster.json_text import json_text
 
 GAP = "  "
@@ -45,29 +45,34 @@ def best_of(rows: Iterable[Row], limit: int, key: Callable[[Row], tuple[object, 
     return Best(tuple(best), total)
 
 
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 2) -> None:
-    """Print rows below a heading, their columns aligned."""
-    cells = [list(heading), *([printable(cell) for cell in row] for row in rows)]
-    widths = [min(max(len(row[column]) for row in cells), MAX_COLUMN) for column in range(len(heading))]
+def table(heading: Sequence[str], rows: Sequence[Sequence[str | Span]], indent: int = 2) -> None:
+    """Print rows below a heading, their columns aligned; a cell may have its tone."""
+    cells = [[Span(cell) for cell in heading], *([_escaped(cell) for cell in row] for row in rows)]
+    widths = [min(max(len(row[column].text) for row in cells), MAX_COLUMN) for column in range(len(heading))]
     for row in cells:
-        line = GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        padding = [" " * (width - len(cell.text)) for cell, width in zip(row, widths, strict=True)]
+        line = GAP.join(styled(cell) + space for cell, space in zip(row, padding, strict=True))
         click.echo(" " * indent + line.rstrip())
 
 
-def labelled(rows: Iterable[tuple[str, str]], indent: int = 2) -> None:
+def labelled(rows: Iterable[tuple[str, str | Span]], indent: int = 2) -> None:
     """Print labels and what is said of each."""
-    shown = [(label, printable(text)) for label, text in rows]
+    shown = [(label, _escaped(text)) for label, text in rows]
     width = max((len(label) for label, _ in shown), default=0)
     for label, text in shown:
-        click.echo(f"{' ' * indent}{label.ljust(width)}{GAP}{text}".rstrip())
+        click.echo(f"{' ' * indent}{label.ljust(width)}{GAP}{styled(text)}".rstrip())
 
 
-def hint(best: Best[Row], what: str) -> None:
-    """Say how many were not shown."""
+def hint(best: Best[Row], what: str, how: str) -> None:
+    """Say how many were not shown, and how they are."""
     if best.left_out:
-        click.echo(f"  ... and {best.left_out} more {what}; --limit shows more, `mailward greylist export` all")
+        click.echo(f"  ... and {best.left_out} more {what}; {how}")
 
 
 def print_json(tree: Mapping[str, object]) -> None:
     """Print one JSON object in printable ASCII."""
     click.echo(json_text(tree))
+
+
+def _escaped(cell: str | Span) -> Span:
+    return cell._replace(text=printable(cell.text)) if isinstance(cell, Span) else Span(printable(cell))

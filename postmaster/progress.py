@@ -12,7 +12,7 @@ import click
 SHORT = 20_000  # what takes no time needs no bar
 STEP = 1000
 
-# click loads its bar when it is first asked for one. By then this may be another account (postmaster.greylist.opening), which
+# click loads its bar when it is first asked for one. By then this may be another account (postmaster.opening), which
 # need not be able to read our modules.
 click.progressbar(())
 

@@ -1,0 +1,1 @@
+"""`mailward limits`: see and change what mailward-policyd counts, beside the running daemons."""
