@@ -5,6 +5,7 @@ A reader takes what TOML gives and never guesses: no "3" for 3, no "no" for true
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import re
 import typing
@@ -17,6 +18,8 @@ from mailward.settings.state import StateAddress, read_state
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|w)")
 _BRACKETED_PORT = re.compile(r"\[([^\[\]]*)\](?::([0-9]{1,5}))?")
 _PLAIN_PORT = re.compile(r"([^:\[\]]*):([0-9]{1,5})")
+_RATE = re.compile(r"([0-9]{1,12})(kB|MB|GB)?/([^/]{1,30})")
+_OCTETS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -55,6 +58,34 @@ class FileMode(int):
     """Permission bits, written in octal as a string: `"0660"`."""
 
 
+class Rate(typing.NamedTuple):
+    """So many in so many seconds, written `100/1h`; of octets also `50MB/1d`, and `is_octets` says that it was."""
+
+    most: int
+    seconds: float
+    is_octets: bool = False
+
+
+class Rates(tuple[Rate, ...]):
+    """One rate, or a list of them."""
+
+    __slots__ = ()
+
+
+class Words(tuple[str, ...]):
+    """One string, or a list of them."""
+
+    __slots__ = ()
+
+
+class Patterns(dict[str, tuple[str, ...]]):
+    """A table of patterns: for each name one, or a list of them; a number stands for its digits."""
+
+
+class Moment(float):
+    """Seconds since the epoch, written as a date or a time of TOML's: `2026-11-01`; without a zone it is this machine's."""
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a string")
@@ -73,6 +104,12 @@ def _whole_number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("expected a whole number")
     return value
+
+
+def _fraction(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError("expected a number, such as 0.25")
+    return float(value)
 
 
 def _duration(value: object) -> Duration:
@@ -152,17 +189,71 @@ def _file_mode(value: object) -> FileMode:
     return FileMode(int(text, 8))
 
 
+def read_rate(value: object) -> Rate:
+    """Read a rate. Raises ValueError."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    expected = 'expected so many in a time, such as "100/1h", "500/1d" or, of bytes, "50MB/1d"'
+    if match is None:
+        raise ValueError(expected)
+    most, unit, time = match.groups()
+    try:
+        seconds = float(_duration(time))
+    except ValueError:
+        raise ValueError(expected) from None
+    return Rate(int(most) * _OCTETS.get(unit, 1), seconds, bool(unit))
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _rates(value: object) -> Rates:
+    return Rates(read_rate(item) for item in _listed(value))
+
+
+def _words(value: object) -> Words:
+    return Words(_text(item) for item in _listed(value))
+
+
+def _patterns(value: object) -> Patterns:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a table of patterns")
+    return Patterns((str(name), tuple(_pattern(item) for item in _listed(each))) for name, each in value.items())
+
+
+def _pattern(value: object) -> str:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
+def _moment(value: object) -> Moment:
+    expected = "expected a date, such as 2026-11-01 (without quotes)"
+    if not isinstance(value, datetime.date):
+        raise ValueError(expected)
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime(value.year, value.month, value.day)
+    try:
+        return Moment(value.timestamp())
+    except (ValueError, OverflowError, OSError):  # the year 1, in a zone that is ahead
+        raise ValueError(expected) from None
+
+
 # The reader of each type that a settings class may give an attribute.
 READERS: Mapping[type, Callable[[object], object]] = {
     str: _text,
     bool: _boolean,
     int: _whole_number,
+    float: _fraction,
     Duration: _duration,
     Port: _port,
     SocketAddress: _socket_address,
     NetworkList: _networks,
     DomainName: _domain_name,
     FileMode: _file_mode,
+    Rate: read_rate,
+    Rates: _rates,
+    Words: _words,
+    Patterns: _patterns,
+    Moment: _moment,
     Path: lambda value: Path(_text(value)),
     StateAddress: read_state,
 }
