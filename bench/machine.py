@@ -15,7 +15,17 @@ from bench.keys import bare_signature_microseconds, openssl_version
 from tests.support.processes import ProgramError, require_binary, run
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PACKAGES = ("opendkim", "opendmarc", "rspamd", "dkimpy-milter", "openssl", "postgrey", "redis-server", "postfix")
+PACKAGES = (
+    "opendkim",
+    "opendmarc",
+    "rspamd",
+    "dkimpy-milter",
+    "openssl",
+    "postgrey",
+    "redis-server",
+    "postfix",
+    "policyd-rate-limit",
+)
 LIBRARIES = ("pymilter", "cryptography", "dkimpy", "dnspython", "pyspf", "authres", "redis")
 RSA_LINE = re.compile(r"^rsa\s+2048 bits\s+[0-9.]+s\s+[0-9.]+s\s+([0-9.]+)", re.MULTILINE)  # signatures a second
 

@@ -44,7 +44,6 @@ RESTART_MILLISECONDS = 50  # how long a moment is waited for in which nobody wri
 LOG_KEPT_OCTETS = 8 * 1024 * 1024  # what stays of a log that once was longer: on a full disk, the room to forget in
 
 SETTINGS = (
-    f"PRAGMA cache_size = -{CACHE_KIB}",
     f"PRAGMA wal_autocheckpoint = {LAST_RESORT_PAGES}",
     f"PRAGMA journal_size_limit = {LOG_KEPT_OCTETS}",
     "PRAGMA secure_delete = OFF",  # Debian's default writes zeros over all that is forgotten
@@ -55,6 +54,7 @@ SETTINGS = (
 SYNCHRONOUS = {Durability.PROCESS: "NORMAL", Durability.POWER: "FULL"}
 
 Row = tuple[Any, ...]
+Connection = sqlite3.Connection
 T = TypeVar("T")
 
 
@@ -101,9 +101,16 @@ class SqliteFile:
     """One file of a program's, in WAL mode. Every method raises StoreError, after about `timeout` seconds at the latest."""
 
     def __init__(
-        self, path: Path, schema: Schema, durability: Durability, timeout: float, max_octets: int = MAX_OCTETS
+        self,
+        path: Path,
+        schema: Schema,
+        durability: Durability,
+        timeout: float,
+        max_octets: int = MAX_OCTETS,
+        cache_kib: int = CACHE_KIB,
     ) -> None:
         self.place = FilePlace(path)
+        self._cache_kib = cache_kib
         self._max_octets = max_octets
         self._schema = schema
         self._durability = durability
@@ -140,6 +147,13 @@ class SqliteFile:
     def change_rows(self, statement: str, rows: Sequence[Row]) -> None:
         """Run one statement for each of the rows, in one step."""
         self._write(lambda connection: _change_rows(connection, statement, rows))
+
+    def transact(self, work: Callable[[Connection], T], deadline: float = 0.0) -> T:
+        """Read and write in one step: nobody else writes from before the first reading on. Nothing is written if `work` raises.
+
+        `work` is begun again where another process was in the way.
+        """
+        return self._write(lambda connection: _transact(connection, work), deadline)
 
     def empty_log(self, *, is_locking: bool = False) -> tuple[int, int]:
         """Copy the log's pages into the file; return how many it holds, and how many are copied; (-1, -1): others are at it.
@@ -291,6 +305,7 @@ class SqliteFile:
         """Set up a connection, and bring the file to our version."""
         for setting in SETTINGS:
             connection.execute(setting)
+        connection.execute(f"PRAGMA cache_size = -{self._cache_kib}")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
         connection.execute(f"PRAGMA max_page_count = {self._max_octets // PAGE_OCTETS}")
         if self._version_of(connection) == len(self._schema.migrations):
@@ -349,6 +364,13 @@ def _make_changes(connection: sqlite3.Connection, changes: Sequence[Change]) -> 
             return False
     connection.execute("COMMIT")
     return True
+
+
+def _transact(connection: Connection, work: Callable[[Connection], T]) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    result = work(connection)
+    connection.execute("COMMIT")
+    return result
 
 
 def _copy_log(connection: sqlite3.Connection) -> Row:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from mailward.model.ports import GreylistRecords
+from mailward.model.ports import CorrespondentStore, GreylistRecords, LimitRecords
 from mailward.model.state import Durability, MemoryState, RedisState, SqliteState, State
 
 Opener = Callable[[Durability, float], GreylistRecords]
+LimitsOpener = Callable[[Durability, float], LimitRecords]
+CorrespondentsOpener = Callable[[Durability, float], CorrespondentStore]
 
 
 def greylist_opener(state: State) -> Opener:
@@ -38,3 +40,34 @@ def greylist_opener(state: State) -> Opener:
 def open_greylist(state: State, durability: Durability, timeout: float) -> GreylistRecords:
     """Open greylisting's memory; each call of it takes at most about `timeout` seconds."""
     return greylist_opener(state)(durability, timeout)
+
+
+def limits_opener(state: State) -> LimitsOpener:
+    """Return what opens the counters and accounts of policyd, likewise."""
+    match state:
+        case SqliteState():
+            from mailward.adapters.sqlite_counters import SqliteLimits
+
+            return partial(SqliteLimits, state.folder)
+        case RedisState():
+            from mailward.adapters.redis_counters import RedisLimits
+
+            return lambda _durability, timeout: RedisLimits(state, timeout)
+        case MemoryState():
+            from mailward.adapters.memory_counters import MemoryLimits
+
+            return lambda _durability, _timeout: MemoryLimits()
+
+
+def open_limits(state: State, durability: Durability, timeout: float) -> LimitRecords:
+    """Open the counters and accounts of policyd; each call takes at most about `timeout` seconds."""
+    return limits_opener(state)(durability, timeout)
+
+
+def correspondents_opener(state: State) -> CorrespondentsOpener:
+    """Return what opens the memory of whom somebody here has written to, for who records it; likewise."""
+    if isinstance(state, SqliteState):
+        from mailward.adapters.sqlite_correspondents import SqliteCorrespondents
+
+        return partial(SqliteCorrespondents, state.folder)
+    return greylist_opener(state)
