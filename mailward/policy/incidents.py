@@ -14,6 +14,7 @@ from mailward.model.accounts import AUTOMATIC, Account, AuditEntry, Incident, Ra
 LOGIN_NETWORKS = "login-networks"  # the cause of an incident: logged in from more networks than one person has
 
 TELLING_SECONDS = 120.0  # whoever took it upon itself to tell has told, or failed, by then
+MAX_TAKEN = 1800.0  # one that is taken for longer was taken by a clock that was wrong: nobody would ever tell
 MAX_RAISES = 20  # of an account
 
 Step = tuple[Account, tuple[AuditEntry, ...]]
@@ -23,13 +24,14 @@ def hit(account: Account, cause: str, hits: int, suspend_after: int, now: float)
     """Count refused requests: the first one opens an incident, `suspend_after` of them (0: never) suspend the account."""
     incident, entries = account.incident, []
     if incident is None or incident.closed_at:
-        told = incident.told if incident is not None and incident.told != "closed" else ""
-        incident = Incident(now, cause, 0, now, told=told)
+        # One whose closing has not been told goes on, for those who were told; whoever is telling it just now still is.
+        told, telling_until = (incident.told, incident.telling_until) if incident is not None else ("", 0.0)
+        incident = Incident(now, cause, 0, now, told=told, telling_until=telling_until)
         entries.append(AuditEntry(now, AUTOMATIC, "incident-opened", account.name, f"limit {cause} reached"))
     incident = replace(incident, hits=incident.hits + hits, last_hit_at=max(now, incident.last_hit_at))
     account = replace(account, incident=incident)
     if suspend_after and incident.hits >= suspend_after and account.suspension is None:
-        account, more = suspend(account, AUTOMATIC, f"limit {cause} reached {incident.hits} times", now)
+        account, more = suspend(account, AUTOMATIC, f"limit {cause} reached, {incident.hits} refused", now)
         entries += more
     return account, tuple(entries)
 
@@ -54,7 +56,7 @@ def step(account: Account, quiet_seconds: float, now: float) -> Step:
     incident = account.incident
     if incident is None or incident.closed_at or account.suspension is not None:
         return account, tuple(entries)
-    if now - incident.last_hit_at < quiet_seconds:
+    if abs(now - incident.last_hit_at) < quiet_seconds:  # a hit far in the future was written by a clock that was wrong
         return account, tuple(entries)
     why = f"quiet for {quiet_seconds:.0f} s after {incident.hits} hits"
     entries.append(
@@ -77,7 +79,8 @@ def resume(account: Account, who: str, why: str, now: float) -> Step:
         return account, ()
     incident = account.incident
     if incident is not None:
-        incident = replace(incident, hits=0, last_hit_at=now)
+        told_before = "opened" if incident.told == "suspended" else incident.told  # the next suspension is told again
+        incident = replace(incident, hits=0, last_hit_at=now, told=told_before)
     before = f"suspended by {account.suspension.by}: {account.suspension.why}"
     entry = AuditEntry(now, who, "resume", account.name, why, before, "active")
     return replace(account, suspension=None, incident=incident, is_tightened=False), (entry,)
@@ -110,18 +113,28 @@ def shown_raise(raised: Raise) -> str:
 
 
 def to_tell(account: Account, settle_seconds: float, now: float) -> str:
+    """Return what of an incident somebody has to tell now: what is untold, where nobody has taken it."""
+    incident = account.incident
+    if incident is None or 0 < incident.telling_until - now <= MAX_TAKEN:
+        return ""
+    return untold(account, settle_seconds, now)
+
+
+def untold(account: Account, settle_seconds: float, now: float) -> str:
     """Return what of an incident is still to be told: "opened", "suspended", "closed", or nothing ("").
 
-    An opening is told once it has settled: the suspension that follows within seconds is told with it.
+    An opening is told once it has settled: the suspension that follows within seconds is told with it. What was never told to
+    be open is told so before its closing.
     """
     incident = account.incident
-    if incident is None or now < incident.telling_until:
+    if incident is None:
         return ""
-    if incident.closed_at:
-        return "closed"
     if account.suspension is not None:
         return "suspended" if incident.told != "suspended" else ""
-    return "opened" if not incident.told and now - incident.opened_at >= settle_seconds else ""
+    if not incident.told:
+        has_settled = bool(incident.closed_at) or abs(now - incident.opened_at) >= settle_seconds
+        return "opened" if has_settled else ""
+    return "closed" if incident.closed_at else ""
 
 
 def take_telling(account: Account, now: float) -> Account:
@@ -131,9 +144,16 @@ def take_telling(account: Account, now: float) -> Account:
 
 
 def told(account: Account, what: str) -> Account:
-    """Note that it has been told; an incident whose closing has been told is forgotten."""
-    if account.incident is None:
+    """Note that it has been told; an incident whose closing has been told is forgotten.
+
+    One that was hit again while its closing was told is new to those who were told so.
+    """
+    incident = account.incident
+    if incident is None:
         return account
-    if what == "closed" and account.incident.closed_at:
-        return replace(account, incident=None)
-    return replace(account, incident=replace(account.incident, told=what, telling_until=0.0))
+    if what == "closed":
+        reopened = None if incident.closed_at else replace(incident, told="", telling_until=0.0)
+        return replace(account, incident=reopened)
+    if what == "suspended" and account.suspension is None:
+        what = "opened"  # it was resumed meanwhile: the next suspension is told again
+    return replace(account, incident=replace(incident, told=what, telling_until=0.0))
