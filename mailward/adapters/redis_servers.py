@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from mailward.adapters.redis_finders import answered, encode, finder_of, target_of
@@ -17,6 +18,7 @@ MAX_REDIRECTS = 3  # MOVED and ASK within one call; more is a cluster that is be
 # What a server says that is not the one to ask: of another slot, or (the last three) no master, or no longer.
 REDIRECTING = frozenset({"MOVED", "ASK", "READONLY", "NOREPLICAS", "MASTERDOWN"})
 MAX_SERVERS = 1000  # a cluster's limit; what is not in use any more is closed
+MAX_THREADS = 16  # that wait for a cluster's other nodes, while the caller waits for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,18 @@ class Script:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digest", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script's keys, all of one slot, and its arguments."""
+
+    keys: Sequence[str]
+    arguments: Sequence[bytes]
+
+    def rest(self) -> list[str | bytes | int]:
+        """Return what follows the script's name."""
+        return [len(self.keys), *map(encode, self.keys), *self.arguments]
 
 
 class RedisServers:
@@ -44,6 +58,7 @@ class RedisServers:
         self._lock = threading.Lock()
         self._access: Access | None = None
         self._finder = finder_of(state, self)
+        self._threads: ThreadPoolExecutor | None = None
 
     def exchange(self, key: str, commands: Sequence[Command], deadline: float) -> list[Reply]:
         """Send commands to the server of a key, in one round trip, and return the replies."""
@@ -52,11 +67,67 @@ class RedisServers:
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], deadline: float) -> Reply:
         """Run a script on the server of its first key: one round trip, or two where the server has not seen it yet."""
-        rest: list[str | bytes | int] = [len(keys), *map(encode, keys), *arguments]
+        rest = Call(keys, arguments).rest()
         (reply,) = self._exchange(keys[0], [("EVALSHA", script.digest, *rest)], deadline)
         if isinstance(reply, Refusal) and reply.code == "NOSCRIPT":  # restarted, or another master
             (reply,) = self._exchange(keys[0], [("EVAL", script.text, *rest)], deadline)
         return answered(reply)
+
+    def run_each(self, script: Script, calls: Sequence[Call], deadline: float) -> list[Reply | StoreError]:
+        """Run a script for each call: one round trip for all that one server has, and of several servers at the same time.
+
+        Those of one server run one after the other. Whoever does not know the script is told it in a second round trip, and
+        what has moved is followed call by call.
+        """
+        results: list[Reply | StoreError] = [None] * len(calls)
+        by_server: dict[Server, list[int]] = {}
+        for number, call in enumerate(calls):
+            try:
+                by_server.setdefault(self._finder.server_of(call.keys[0], deadline), []).append(number)
+            except StoreError as error:
+                results[number] = error
+        groups = list(by_server.items())
+        others = [
+            (numbers, self._in_thread(server, script, [calls[number] for number in numbers], deadline))
+            for server, numbers in groups[1:]
+        ]
+        for server, numbers in groups[:1]:
+            _fill(results, numbers, self._run_on(server, script, [calls[number] for number in numbers], deadline))
+        for numbers, running in others:
+            _fill(results, numbers, running.result())
+        return results
+
+    def _in_thread(
+        self, server: Server, script: Script, calls: Sequence[Call], deadline: float
+    ) -> Future[list[Reply | StoreError]]:
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(MAX_THREADS, "redis")
+            return self._threads.submit(self._run_on, server, script, calls, deadline)
+
+    def _run_on(
+        self, server: Server, script: Script, calls: Sequence[Call], deadline: float
+    ) -> list[Reply | StoreError]:
+        rests = [call.rest() for call in calls]
+        try:
+            replies = self.exchange_with(server, [("EVALSHA", script.digest, *rest) for rest in rests], deadline)
+            unknown = [number for number, reply in enumerate(replies) if _is_refused(reply, {"NOSCRIPT"})]
+            if unknown:
+                again = [("EVALSHA", script.digest, *rests[number]) for number in unknown]
+                again[0] = ("EVAL", script.text, *rests[unknown[0]])
+                _fill(replies, unknown, self.exchange_with(server, again, deadline))
+        except StoreError as error:
+            return [error] * len(calls)
+        return [self._followed(script, call, reply, deadline) for call, reply in zip(calls, replies, strict=True)]
+
+    def _followed(self, script: Script, call: Call, reply: Reply | Refusal, deadline: float) -> Reply | StoreError:
+        """Return what a call's reply means; where it has sent us elsewhere, what is said there."""
+        try:
+            if _is_refused(reply, REDIRECTING):
+                return self.run(script, call.keys, call.arguments, deadline)
+            return answered(reply)
+        except StoreError as error:
+            return error
 
     def spread(self, commands: Iterable[tuple[str, Command]], deadline: float) -> None:
         """Send many commands, each to the server of its key, in a round trip for each server."""
@@ -104,7 +175,10 @@ class RedisServers:
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
+            threads, self._threads = self._threads, None
             self._close_links()
+        if threads is not None:
+            threads.shutdown()
 
     def _close_links(self) -> None:
         while self._links:
@@ -125,6 +199,15 @@ class RedisServers:
                 return replies
             server = found
         raise StoreError(StoreFailure.AWAY, "the cluster sends us round in circles")
+
+
+def _is_refused(reply: Reply | Refusal, codes: Set[str]) -> bool:
+    return isinstance(reply, Refusal) and reply.code in codes
+
+
+def _fill(results: list[Reply], numbers: Sequence[int], found: Sequence[Reply]) -> None:
+    for number, each in zip(numbers, found, strict=True):
+        results[number] = each
 
 
 def _asking(commands: Sequence[Command]) -> list[Command]:

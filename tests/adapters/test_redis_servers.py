@@ -21,7 +21,15 @@ from mailward.model.greylist import Memory, Triplet
 from mailward.model.state import RedisState, RedisTopology
 from tests.adapters.redis_support import MARGIN, PATIENCE, TRIPLET, WINDOWS, OpenRedis
 from tests.support.processes import free_port, open_folder, wait_until
-from tests.support.redis import SERVICE, Redis, RedisCluster, RedisWithSentinels, make_sentinel, make_tls
+from tests.support.redis import (
+    FAILOVER_SECONDS,
+    SERVICE,
+    Redis,
+    RedisCluster,
+    RedisWithSentinels,
+    make_sentinel,
+    make_tls,
+)
 
 BUDGET = 0.4
 THREADS = 4
@@ -48,7 +56,7 @@ def three_nodes() -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def cluster(three_nodes: RedisCluster) -> RedisCluster:
-    wait_until(three_nodes.is_whole, "the cluster is whole")
+    wait_until(three_nodes.is_whole, "the cluster is whole", seconds=60.0)
     three_nodes.clear()
     return three_nodes
 
@@ -113,10 +121,12 @@ def test_a_master_killed_under_load_and_its_heir(watched: RedisWithSentinels, op
             wait_until(lambda: len(load.acknowledged) > 200, "the load has begun")
             killed_at = time.monotonic()
             old.kill()
-            wait_until(lambda: bool(load.failed), "somebody notices")
-            wait_until(lambda: watched.master() is not old, "the Sentinels have promoted the replica")
+            wait_until(lambda: bool(load.failed), "somebody notices", seconds=FAILOVER_SECONDS)
+            wait_until(lambda: watched.master() is not old, "the replica is promoted", seconds=FAILOVER_SECONDS)
             promoted_at = time.monotonic()
-            wait_until(lambda: load.acknowledged_since(promoted_at) > 200, "it goes on by itself")
+            wait_until(
+                lambda: load.acknowledged_since(promoted_at) > 200, "it goes on by itself", seconds=FAILOVER_SECONDS
+            )
         finally:
             load.is_over.set()
     for each in running:
@@ -142,7 +152,7 @@ def test_a_master_that_is_stopped_is_left_for_its_heir(watched: RedisWithSentine
     try:
         with fails(StoreFailure.TIMEOUT):
             sight(store)
-        wait_until(lambda: works(store), "the heir is found")
+        wait_until(lambda: works(store), "the heir is found", seconds=FAILOVER_SECONDS)
     finally:
         old.signal(signal.SIGCONT)
     watched.wait_until_safe()
@@ -152,9 +162,7 @@ def test_a_master_that_is_stopped_is_left_for_its_heir(watched: RedisWithSentine
 def test_a_master_that_is_made_a_replica(watched: RedisWithSentinels, open_redis: OpenRedis) -> None:
     store = open_redis(watched.state)
     sight(store)
-    old = watched.master()
-    watched.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
-    wait_until(lambda: old.says("role:slave", "INFO", "replication"), "the old master is a replica")
+    watched.exchange_roles()
     assert sight(store) is Memory.EARLY  # it said READONLY, and the heir was asked in the same call
     store.probe()
 
