@@ -46,7 +46,7 @@ def command(program: Program) -> Callable[[], None]:
         try:
             loaded = program.load(config)
             if check:
-                for warning in loaded.warnings:
+                for warning in (*loaded.warnings, *loaded.look()):
                     click.echo(f"warning: {warning}", err=True)
                 click.echo(f"{config}: good")
                 return

@@ -79,6 +79,10 @@ def _any_note(_key: str) -> bool:
     return True
 
 
+def _nothing_else() -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """One generation's configuration, checked: everything a worker needs is in memory or known to be readable."""
@@ -89,6 +93,7 @@ class Loaded:
     keeps_note: Callable[[str], bool] = field(default=_any_note)  # whether this configuration still knows a note's key
     label_values: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what it names, for labels of metrics
     other_sockets: Mapping[str, SocketAddress] = field(default_factory=dict)  # beside `socket`, by the setting's name
+    look: Callable[[], Sequence[str]] = field(default=_nothing_else)  # what --check finds out beside, as warnings
 
 
 def no_metrics(_notes: Mapping[str, str]) -> Iterable[Metric]:

@@ -1,0 +1,219 @@
+"""mailward-policyd - limit what accounts send, and notice the one that is not its owner's any more
+
+SYNOPSIS
+    mailward-policyd [--config FILE] [--check] [--version]
+
+DESCRIPTION
+    A policy server for Postfix (SMTPD_POLICY_README): counts what accounts, clients and domains send, in windows that slide, and
+    defers, rejects or holds what is beyond a limit. An account that reaches a limit opens an incident: somebody is told once, and
+    after more refused requests the account is suspended until an operator gives it back (`mailward limits resume`).
+
+    With `dovecot`, also Dovecot's auth-policy server: it slows down and denies those who guess passwords, denies suspended
+    accounts, and tightens the limits of accounts that log in from too many networks.
+
+    Without any configuration every account that logs in is limited: to 200 recipients in an hour and 1000 in a day, to 200 a day
+    and 100 in ten minutes that it never wrote to before.
+
+    Whom authenticated users write to is recorded, so that greylisting lets the answers pass.
+
+CONFIGURATION
+    `state` and `durability`, where and how safely is counted, and the table [policyd] of mailward.toml(5):
+
+    socket, socket_mode, socket_group
+        Where Postfix connects: "unix:/path" or "inet:ADDRESS:PORT". systemd's socket, if it hands one over, wins.
+    metrics
+        Address of the HTTP server with /metrics, /healthz, /readyz and a status page.
+    dovecot, dovecot_api_key_file
+        Where Dovecot asks, "127.0.0.1:9465", and the file with the key it has to show. Absent: off. A socket of systemd's with
+        FileDescriptorName=dovecot wins.
+    overrides
+        A file with what single accounts, domains and classes of accounts may do: lines `class NAME LOGIN...` and
+        `SUBJECT LIMIT WINDOW...|unlimited`, SUBJECT a login, @domain or class:NAME, LIMIT a limit's name or *.
+    exempt
+        Accounts without limits: logins, "@domain", "file:/path".
+    correspondents
+        How long greylisting knows whom somebody here has written to (60d; 0s: nobody is recorded).
+    on_store_error
+        What is answered where nobody can count: "dunno" (default) or "defer". A store that is away is no such case: limits are
+        then held by what is counted in memory.
+    store_timeout
+        How long the store may take (500ms); two slower answers in a row, and it is left alone until it is back.
+    tighten
+        The part of its limits that an account has while it logs in from too many networks (0.25).
+    workers, worker_timeout, drain_timeout, max_sessions, log_level
+        How the service runs. One process counts a delivery attempt once, over all its calls: more `workers` (1) do so only where
+        Postfix calls at one stage.
+
+    [[policyd.limit]]: any of these replaces the limits that hold by default.
+
+    name, per, count, limit
+        per "sasl_username", "sasl_domain", "sender", "sender_domain", "client_address", "client_network", "recipient_domain", a
+        list of these, or "all"; counts "messages", "recipients", "bytes", "first-time-recipients" or "distinct-recipients";
+        "200/1h", or several windows.
+    match
+        Which requests: attributes of the policy protocol, each with a value, a list, "*", "@domain", networks, "file:/path";
+        "!" for what must not be.
+    action, text, shadow
+        "defer" (default), "reject", "hold" or "log"; what the sender is told, with {limit} and {wait}; true: only say what would
+        have been done.
+    suspend_after
+        How many refused requests suspend the account (0: never).
+    warm_up
+        { start = 2026-11-01, first = 50, double_every = "3d" }: the limit grows from that day on.
+
+    [policyd.incidents]: quiet, settle, mail_to, mail_from, smtp, webhook, webhook_key_file, command, doveadm, doveadm_key_file.
+
+    [policyd.logins]: how Dovecot's questions are answered.
+
+SIGNALS
+    HUP     Read the configuration, the overrides and lists again; connections, counters and what is known stay. If anything is
+            wrong the old configuration stays, and the log says what is wrong. What says where to listen and where the state is
+            stays as it is until a restart.
+    TERM    Accept no more, answer what has been asked, write what has been gathered, end.
+
+DIAGNOSTICS
+    One line a request that anything is counted of at level info: stage, queue id, client, login, MAIL FROM, RCPT TO, action,
+    reason, limit, seconds until it clears, milliseconds; the others at level debug. One line a login that Dovecot reports.
+    Incidents and suspensions are warnings and critical. Exit status 78: the configuration is wrong; each mistake has a line
+    on stderr.
+
+BUGS
+    A delivery attempt that is under way while the process ends is counted anew by the next. Postfix takes its default_action
+    (DUNNO, as shipped) for the first request on each connection that was open then.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from mailward.adapters.guarded_counters import COUNTED_HERE, FAILURES, OPENED
+from mailward.adapters.stores import correspondents_opener, limits_opener, open_limits
+from mailward.daemon import cli
+from mailward.daemon.metrics import NAMED_AT_LOAD, Counter, Gauge, Spec
+from mailward.daemon.program import Loaded, Program, WorkerTools
+from mailward.model.errors import StoreError, StoreFailure
+from mailward.model.state import Durability
+from mailward.policy.limits import misplaced
+from mailward.settings.load import read_sections, structure
+from mailward.settings.policyd import Policyd, Settings, check_state
+from mailward.settings.rule_set import read_rule_set
+from mailward.settings.secrets import read_key_file
+from mailward.settings.values import SocketAddress
+from policyd import dovecot, server
+from policyd.correspondents import DROPPED, RECORDED
+from policyd.doveadm import Doveadm
+from policyd.keeper import ACCOUNTS_SUSPENDED, INCIDENTS_OPEN, INCIDENTS_OPENED, KeeperRules
+from policyd.kicking import KICK_RESULTS, KICKS
+from policyd.notify import NotifyRules
+from policyd.rules import Rules
+from policyd.service import BREAKERS_OPEN, LIMIT_HITS, SHADOW_HITS, STORE, Configured, PolicyService, Stores
+from policyd.stages import MISPLACED, NOTE, stages_of
+from policyd.telling import NOTIFICATION_RESULTS, NOTIFICATIONS
+
+LIMIT = "limit"  # the label that the configuration names
+DOVECOT = "dovecot"  # the setting, and the name of systemd's socket
+CORRESPONDENTS_TIMEOUT = 5.0  # nobody waits for them
+
+METRICS: tuple[Spec, ...] = (
+    *server.METRICS,
+    Counter(LIMIT_HITS, "Requests beyond a limit.", LIMIT, NAMED_AT_LOAD),
+    Counter(SHADOW_HITS, "Requests that a limit in shadow mode would have refused.", LIMIT, NAMED_AT_LOAD),
+    Counter(MISPLACED, "Limits that can never count where Postfix asks.", LIMIT, NAMED_AT_LOAD),
+    Counter(INCIDENTS_OPENED, "Incidents."),
+    Gauge(INCIDENTS_OPEN, "Accounts with an incident that is not over."),
+    Gauge(ACCOUNTS_SUSPENDED, "Accounts that may neither send nor log in."),
+    Counter(NOTIFICATIONS, "Notifications, each way of each counted.", "result", NOTIFICATION_RESULTS),
+    Counter(KICKS, "Suspended accounts whose sessions were to be ended.", "result", KICK_RESULTS),
+    Counter(RECORDED, "Addresses recorded for greylisting, because somebody here has written to them."),
+    Counter(DROPPED, "Addresses not recorded: too many waited for the store."),
+    *dovecot.METRICS,
+    Counter(COUNTED_HERE, "Requests counted in memory while the store was away."),
+    Counter(FAILURES, "Failures of the store.", "reason", tuple(failure.value for failure in StoreFailure)),
+    Counter(OPENED, "Times the store was found away."),
+    Gauge(BREAKERS_OPEN, "Processes in which this is left alone.", "breaker", (STORE,)),
+)
+
+# What a reload cannot change: where is listened, and where the state is.
+KEPT_SETTINGS = (
+    *("socket", "socket_mode", "socket_group", "metrics", DOVECOT),
+    *("workers", "max_sessions", "store_timeout"),
+)
+
+
+def load(path: Path) -> Loaded:
+    """Read and check everything a worker needs. Raises ConfigError with every mistake."""
+    settings = structure(read_sections(path), Settings)
+    check_state(settings, str(path))
+    configured = read_configured(settings)
+    own, state, durability = settings.policyd, settings.state.state, Durability(settings.durability)
+    open_limits, open_correspondents = limits_opener(state), correspondents_opener(state)
+    stores = Stores(
+        lambda: open_limits(durability, own.store_timeout),
+        lambda: open_correspondents(durability, CORRESPONDENTS_TIMEOUT),
+        own.store_timeout,
+    )
+    return Loaded(
+        own,
+        lambda tools: make_service(path, configured, stores, own, tools),
+        label_values={LIMIT: configured.limits},
+        other_sockets={DOVECOT: SocketAddress("", *own.dovecot)} if own.dovecot is not None else {},
+        look=lambda: look(settings, configured),
+    )
+
+
+def read_configured(settings: Settings) -> Configured:
+    """Return what a reload replaces, with the files that the configuration names. Raises ConfigError."""
+    own, incidents = settings.policyd, settings.policyd.incidents
+    rules = Rules(read_rule_set(own))
+    kickers = []
+    if incidents.doveadm and incidents.doveadm_key_file is not None:
+        kickers.append(Doveadm(incidents.doveadm, read_key_file(incidents.doveadm_key_file)))
+    return Configured(
+        rules,
+        KeeperRules(incidents.quiet, incidents.settle, settings.authserv_id, shows_gauges=own.workers == 1),
+        NotifyRules(
+            settings.authserv_id,
+            incidents.mail_to,
+            incidents.mail_from,
+            *incidents.smtp,
+            incidents.webhook,
+            read_key_file(incidents.webhook_key_file) if incidents.webhook_key_file is not None else "",
+            incidents.command,
+        ),
+        tuple(kickers),
+        own.logins.rules(),
+        read_key_file(own.dovecot_api_key_file) if own.dovecot_api_key_file is not None else "",
+        own.correspondents,
+        tuple(limit.name for limit in rules.limits),
+    )
+
+
+def make_service(path: Path, configured: Configured, stores: Stores, own: Policyd, tools: WorkerTools) -> PolicyService:
+    """Wire one worker."""
+
+    def read() -> Configured:
+        return read_configured(structure(read_sections(path), Settings))
+
+    return PolicyService(configured, read, stores, own.max_sessions, tools)
+
+
+def look(settings: Settings, configured: Configured) -> list[str]:
+    """Return what the state shows of the configuration, for --check: limits that cannot count where Postfix asks."""
+    store = open_limits(settings.state.state, Durability(settings.durability), settings.policyd.store_timeout)
+    try:
+        seen = stages_of(store.notes().get(NOTE, ""), time.time())
+    except StoreError as error:
+        return [f"state: {error}: where Postfix asks is not known"]
+    finally:
+        store.close()
+    if not seen:
+        return []
+    return [f"policyd.limit {limit.name}: {why}" for limit, why in misplaced(configured.rules.limits, set(seen))]
+
+
+PROGRAM = Program("policyd", __doc__ or "", METRICS, load, reloads_in_place=True, kept_settings=KEPT_SETTINGS)
+main = cli.command(PROGRAM)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""policyd as a worker of the daemon: one event loop with everything in it, and one thread that looks after the store.
+
+A reload replaces what the configuration says, not what is known: connections, counters and delivery attempts stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mailward.adapters.guarded_counters import GuardedCounters
+from mailward.daemon.log import LogEvents
+from mailward.daemon.program import WorkerTools
+from mailward.model.accounts import Account
+from mailward.model.errors import ConfigError, StoreError
+from mailward.model.limits import Outcome
+from mailward.model.ports import CorrespondentStore, LimitRecords
+from mailward.policy.logins import LoginRules
+from policyd.attempts import Attempts
+from policyd.correspondents import CorrespondentRecorder
+from policyd.dovecot import DovecotServer, make_app
+from policyd.keeper import Keeper, KeeperRules
+from policyd.kicking import Kicker
+from policyd.notify import NotifyRules, channels_of
+from policyd.protocol import Attributes
+from policyd.rules import Decision, Plan, Rules
+from policyd.server import PolicyServer
+from policyd.stages import NOTE, StageObserver
+from policyd.turn import Turn
+
+LIMIT_HITS, SHADOW_HITS = "limit_hits", "shadow_hits"
+BREAKERS_OPEN, STORE = "breakers_open", "store-away"
+
+TICK_SECONDS = 1.0
+REVIEW_SECONDS = 30.0  # how often it is looked where Postfix asks
+WATCH_SECONDS = 0.25
+ACCEPTS = 64  # connections taken in one go
+ACCEPT_PAUSE_SECONDS = 0.5  # where no descriptor is left
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What one reading of the configuration says, and a reload replaces. `limits` are the names for labels of metrics."""
+
+    rules: Rules
+    keeper: KeeperRules
+    notify: NotifyRules
+    kickers: tuple[Kicker, ...]
+    logins: LoginRules
+    api_key: str
+    correspondents_seconds: float
+    limits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What a worker opens after the fork."""
+
+    limits: Callable[[], LimitRecords]
+    correspondents: Callable[[], CorrespondentStore]
+    budget_seconds: float
+
+
+class PolicyService:
+    """A ReloadingServing of mailward.daemon.program."""
+
+    def __init__(
+        self,
+        configured: Configured,
+        read: Callable[[], Configured],
+        stores: Stores,
+        max_sessions: int,
+        tools: WorkerTools,
+    ) -> None:
+        """`read` reads the configuration anew. Raises ConfigError."""
+        self._configured = configured
+        self._read = read
+        self._tools = tools
+        self._events = LogEvents(tools.log)
+        self._store = stores.limits()
+        self._guarded = GuardedCounters(self._store, stores.budget_seconds, tools.metrics, self._events)
+        self._turn = Turn(self._guarded.charge, self._count_bug)
+        self._attempts = Attempts()
+        self._observer = self._make_observer()
+        self._recorder = CorrespondentRecorder(
+            stores.correspondents(), configured.correspondents_seconds, tools.metrics, self._events
+        )
+        self._server = PolicyServer(self._plan, self._conclude, self._turn, tools.metrics, tools.log, max_sessions)
+        self._keeper = self._make_keeper()
+        self._listener: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wants_end = threading.Event()
+        self._has_ended = threading.Event()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._keeping: asyncio.Task[None] | None = None
+
+    # ---- the Serving; all but run() are called from another thread ----
+
+    def open(self, listener: socket.socket) -> None:
+        """Remember what to accept from; the loop does it."""
+        self._listener = listener
+
+    def run(self) -> None:
+        """Serve until the process ends."""
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        asyncio.run(self._serve())
+
+    def stop_accepting(self) -> None:
+        """Accept no more, answer what has been asked, write what has been gathered."""
+        self._wants_end.set()
+
+    def is_idle(self) -> bool:
+        """Say whether all of that is done."""
+        return self._has_ended.is_set()
+
+    def reload(self) -> None:
+        """Read the configuration anew and go on with it."""
+        try:
+            configured = self._read()
+        except ConfigError as error:  # between the supervisor's reading and ours
+            for mistake in error.mistakes:
+                self._tools.log.error("reload-refused", mistake=str(mistake))
+            return
+        except Exception:
+            self._tools.log.exception("reload-refused")
+            return
+        loop = self._loop
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(self._replace(configured), loop)
+
+    # ---- what the login server sees of the accounts ----
+
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        """Return the accounts of which there is something to remember."""
+        return self._keeper.accounts
+
+    def many_networks(self, account: str, networks: int) -> None:
+        """Take note that an account logs in from more networks than one person has."""
+        self._keeper.many_networks(account, networks)
+
+    # ---- the way of one request ----
+
+    def _plan(self, request: Attributes) -> Plan:
+        now = time.time()
+        self._observer.saw(request, now)
+        return self._configured.rules.plan(request, now, self._keeper.accounts, self._attempts)
+
+    def _conclude(self, plan: Plan, outcome: Outcome | None) -> Decision:
+        decision = plan.decide(outcome)
+        if outcome is not None and outcome.is_charged:
+            self._attempts.charged(plan, outcome)
+        for hit in decision.hits:
+            self._tools.metrics.count(LIMIT_HITS, hit.limit)
+            if hit.account:
+                self._keeper.hit(hit.account, hit.limit, hit.suspend_after)
+        for limit in decision.shadows:
+            self._tools.metrics.count(SHADOW_HITS, limit)
+        if plan.correspondents and not decision.is_refusal:
+            self._recorder.add(plan.correspondents, time.monotonic())
+        return decision
+
+    # ---- serving ----
+
+    async def _serve(self) -> None:
+        assert self._listener is not None
+        self._loop = asyncio.get_running_loop()
+        await self._keeper.turn()  # who is suspended is so from the first request on
+        tasks = [self._start(self._tick()), self._start(self._recorder.run()), self._start(self._review())]
+        self._keeping = self._start(self._keeper.run())
+        dovecot = await self._serve_dovecot()
+        self._loop.add_reader(self._listener, self._accept)
+        while not self._wants_end.is_set():
+            await asyncio.sleep(0.05)
+        self._loop.remove_reader(self._listener)
+        while self._server.pending:
+            await asyncio.sleep(0.01)
+        if dovecot is not None:
+            await dovecot.close()
+        for task in (*tasks, self._keeping):
+            await _cancelled(task)
+        await self._recorder.write()
+        await self._keeper.close()
+        self._server.close()
+        self._has_ended.set()
+        await asyncio.Event().wait()  # the worker's other thread ends the process
+
+    async def _serve_dovecot(self) -> DovecotServer | None:
+        listener = self._tools.sockets.get("dovecot")
+        if listener is None:
+            return None
+        app = make_app(
+            lambda: self._configured.logins,
+            self._turn.charged,
+            self,
+            lambda: self._configured.api_key,
+            self._tools.metrics,
+            self._tools.log,
+        )
+        server = DovecotServer(app, self._tools.metrics, self._tools.log)
+        await server.start(listener)
+        return server
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start what runs as long as the process; a bug that ends it ends the process, which is replaced."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._tools.log.critical("task-failed", reason=repr(error))
+            os._exit(1)
+
+    def _accept(self) -> None:
+        """Take the connections that wait. The listener is not the loop's own: to the last, systemd's stays systemd's."""
+        assert self._listener is not None
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTS):
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                loop.remove_reader(self._listener)
+                loop.call_later(ACCEPT_PAUSE_SECONDS, self._accept_again)
+                return
+            connection.setblocking(False)
+            task = loop.create_task(self._connect(connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def _accept_again(self) -> None:
+        assert self._listener is not None
+        if not self._wants_end.is_set():
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it has gone already
+            await asyncio.get_running_loop().connect_accepted_socket(self._server.connection, connection)
+
+    # ---- what is done beside the requests ----
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._server.expire(time.monotonic())
+
+    async def _review(self) -> None:
+        """Compare where Postfix asks with what the limits count, and keep it for --check."""
+        while True:
+            await asyncio.sleep(REVIEW_SECONDS)
+            try:
+                kept = (await asyncio.to_thread(self._store.notes)).get(NOTE, "")
+                note = self._observer.review(kept, time.time())
+                if note != kept:
+                    await asyncio.to_thread(self._store.put_note, NOTE, note)
+            except StoreError as error:
+                self._tools.log.debug("stages-not-kept", reason=str(error))
+
+    def _watch(self) -> None:
+        """Look after the store, several times a second. A thread's whole life."""
+        was_open = False
+        while True:
+            try:
+                self._guarded.look_after()
+                if self._guarded.is_open is not was_open:
+                    was_open = not was_open
+                    self._tools.metrics.count(BREAKERS_OPEN, STORE, 1 if was_open else -1)
+            except Exception:
+                self._tools.log.exception("watch-failed")
+            time.sleep(WATCH_SECONDS)
+
+    async def _replace(self, configured: Configured) -> None:
+        """Go on with another configuration. What the old keeper has gathered it writes; what it was telling it tells."""
+        self._tools.name_values("limit", configured.limits)
+        old, old_keeping = self._keeper, self._keeping
+        self._configured = configured
+        self._recorder.lifetime_seconds = configured.correspondents_seconds
+        self._observer = self._make_observer()
+        if old_keeping is not None:
+            await _cancelled(old_keeping)
+        keeper = self._make_keeper()
+        await old.close()
+        await keeper.turn()
+        self._keeper = keeper
+        self._keeping = self._start(keeper.run())
+
+    def _make_keeper(self) -> Keeper:
+        own = self._configured
+        channels = channels_of(own.notify, self._events)
+        return Keeper(self._store, own.keeper, channels, own.kickers, self._tools.metrics, self._events)
+
+    def _make_observer(self) -> StageObserver:
+        return StageObserver(self._configured.rules.limits, self._tools.metrics, self._events)
+
+    def _count_bug(self) -> None:
+        self._tools.metrics.count("own_bugs")
+        self._tools.log.exception("own-bug")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
