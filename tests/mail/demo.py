@@ -1,9 +1,9 @@
 """`make demo`: a handful of messages through real Postfixes with Mailward's milters, and what became of each.
 
 First mail that leaves, which mailward-dkim-sign signs; then mail that comes in, which mailward-auth-verify judges; then mail of
-strangers, which mailward-greylist puts off as long as it can tell who they are. Starts the mail worlds of the tests in a
-temporary folder, on loopback, and removes them afterwards. With KEEP=1 they stay until Ctrl-C or TERM, and it says how to send
-mail through them. Ends with status 1 if a message did not fare as it should.
+strangers, which mailward-greylist puts off as long as it can tell who they are; then a stolen account, which mailward-policyd
+stops. Starts the mail worlds of the tests in a temporary folder, on loopback, and removes them afterwards. With KEEP=1 they stay
+until Ctrl-C or TERM, and it says how to send mail through them. Ends with status 1 if a message did not fare as it should.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ from tests.mail.demo_greylist import SCENES as STRANGERS
 from tests.mail.demo_greylist import play_greylisting
 from tests.mail.demo_inbound import SCENES as INCOMING
 from tests.mail.demo_inbound import play_incoming
+from tests.mail.demo_limits import INCIDENTS, play_limits
+from tests.mail.demo_limits import MODE as LIMITED
+from tests.mail.demo_limits import MODES as LIMITING_MODES
+from tests.mail.demo_limits import SCENES as INCIDENT
 from tests.mail.domains import EXAMPLE_COM, HOSTED, Signature
 from tests.mail.greylisting import Greylisting
 from tests.mail.inbound import RECEIVER as INBOUND_DOMAIN
 from tests.mail.inbound import Inbound
 from tests.mail.installation import ALICE, BOB, PASSWORD, RECEIVER, STRANGER_ADDRESS, Installation
+from tests.mail.limiting import Limiting
 from tests.mail.messages import message
 from tests.support.processes import ProgramError, open_folder
 
@@ -78,6 +83,20 @@ It arrives in {strangers.folder}/mail/inbox/new
   daemon's log   {greylister.output_path}
   Postfix's log  {strangers.postfix.log_path}
   metrics        http://127.0.0.1:{greylister.port}/metrics
+
+Mail of an account that is limited as by default, and its mailbox:
+
+  swaks --server 127.0.0.1 --port {limiting} --from {alice} --to x@receiver.example \\
+        --auth PLAIN --auth-user {alice} --auth-password {password}
+
+  curl -s imap://127.0.0.1:{imap}/INBOX --user {alice}:{password}
+
+All mail arrives in {limits.folder}/mail/inbox/new, the postmaster's, too.
+
+  configuration  {policyd.configuration}  (for `mailward limits`, too)
+  daemon's log   {policyd.output_path}
+  Postfix's log  {limits.postfix.log_path}
+  metrics        http://127.0.0.1:{policyd.port}/metrics
 """
 
 
@@ -125,13 +144,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop_like_ctrl_c)
     try:
         with open_folder("mailward-demo-") as folder:
-            incoming, strangers = folder / "incoming", folder / "strangers"
-            incoming.mkdir()
-            strangers.mkdir()
+            incoming, strangers, limits = folder / "incoming", folder / "strangers", folder / "limits"
+            for own in (incoming, strangers, limits):
+                own.mkdir()
             return play(
                 Installation(folder),
                 Inbound(incoming, ("quarantine", "reject")),
                 Greylisting(strangers, GREYLISTING_MODES),
+                Limiting(limits, LIMITING_MODES, incidents=INCIDENTS),
             )
     except ProgramError as error:
         print(f"\ndemo: {error}", file=sys.stderr)
@@ -141,11 +161,11 @@ def main() -> int:
         return 0
 
 
-def play(here: Installation, inbound: Inbound, strangers: Greylisting) -> int:
+def play(here: Installation, inbound: Inbound, strangers: Greylisting, limits: Limiting) -> int:
     """Start the worlds, play every scene in them, and keep them if asked to."""
-    print(f"Starting Postfix (four), Dovecot, NSD, OpenDKIM and Mailward's milters in {here.folder} ...", flush=True)
+    print(f"Starting Postfix (five), Dovecot, NSD, OpenDKIM and Mailward's daemons in {here.folder} ...", flush=True)
     started = time.monotonic()
-    with here, inbound, strangers:
+    with here, inbound, strangers, limits:
         print(f"Ready after {time.monotonic() - started:.1f} s.\n")
         print(f"Mail that leaves: signed by mailward-dkim-sign, and it goes all the way to {RECEIVER}.\n")
         unexpected = [number for number, scene in enumerate(SCENES, 1) if not play_scene(here, number, scene)]
@@ -153,12 +173,14 @@ def play(here: Installation, inbound: Inbound, strangers: Greylisting) -> int:
         unexpected += play_incoming(inbound, len(SCENES) + 1)
         print("Mail of strangers: put off by mailward-greylist, once, as long as that can work.\n")
         unexpected += play_greylisting(strangers, len(SCENES) + len(INCOMING) + 1)
+        print("A stolen account: stopped by mailward-policyd, and told of, once.\n")
+        unexpected += play_limits(limits, len(SCENES) + len(INCOMING) + len(STRANGERS) + 1)
         if unexpected:
             print(f"Not as it should be: {', '.join(str(number) for number in unexpected)}")
         else:
-            print(f"All {len(SCENES) + len(INCOMING) + len(STRANGERS)} as they should be.")
+            print(f"All {len(SCENES) + len(INCOMING) + len(STRANGERS) + len(INCIDENT)} as they should be.")
         if os.environ.get("KEEP", "") not in ("", "0"):
-            keep(here, inbound, strangers)
+            keep(here, inbound, strangers, limits)
     return 1 if unexpected else 0
 
 
@@ -190,7 +212,7 @@ def describe(delivered: Delivered) -> list[str]:
     return lines
 
 
-def keep(here: Installation, inbound: Inbound, strangers: Greylisting) -> None:
+def keep(here: Installation, inbound: Inbound, strangers: Greylisting, limits: Limiting) -> None:
     """Say how to use the worlds, and leave them running until Ctrl-C or TERM."""
     values = {
         "here": here,
@@ -207,6 +229,10 @@ def keep(here: Installation, inbound: Inbound, strangers: Greylisting) -> None:
         "greylister": strangers.greylisters[GREYLISTED],
         "greylisting": strangers.ports[GREYLISTED],
         "reader": READER,
+        "limits": limits,
+        "policyd": limits.first,
+        "limiting": limits.ports[LIMITED],
+        "imap": limits.imap_port,
     }
     print(INSTRUCTIONS.format(**values), flush=True)
     threading.Event().wait()
