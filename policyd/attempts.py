@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from mailward.model.limits import Charging, Force, Outcome
 
-MAX_ATTEMPTS = 20_000  # sessions at once of a hundred Postfix machines; an attempt of one recipient takes 0.7 kB
+MAX_ATTEMPTS = 5_000  # sessions at once of some dozen Postfix machines; an attempt of one recipient takes 0.7 kB
 MAX_THINGS = 300_000  # that all attempts remember together, for each recipient as many as there are limits: some 40 MB
 MAX_THINGS_OF_ONE = 100_000  # an attempt; smtpd_recipient_limit is 1,000
 MAX_INSTANCE = 128  # characters; Postfix's have about 25

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mailward.adapters.memory_counters import MemoryLimits
 from mailward.adapters.owed_charges import MAX_OWED, OwedCharges
@@ -112,7 +111,7 @@ def _as_here(charging: Charging) -> Charging:
 
 def _shadowed_if_first_time(charge: Charge) -> Charge:
     is_enforced = charge.kind is Kind.FIRST_TIME and charge.force is Force.ENFORCED
-    return replace(charge, force=Force.SHADOW) if is_enforced else charge
+    return charge._replace(force=Force.SHADOW) if is_enforced else charge
 
 
 def _as_answered(charging: Charging, outcome: Outcome) -> Outcome:

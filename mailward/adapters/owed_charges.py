@@ -7,7 +7,7 @@ several windows the longer ones miss what is older, and no honest account finds 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from mailward.model.limits import Charge, Charging, CounterKey, Force, Kind, Outcome, Sent
@@ -58,7 +58,7 @@ class OwedCharges:
             return
         for charge, reading in zip(charging.charges, outcome.readings, strict=True):
             if charge.cost and not (reading.is_over and charge.force is Force.SHADOW):
-                self._add(replace(charge, force=Force.FORCED), now)
+                self._add(charge._replace(force=Force.FORCED), now)
         if charging.sent is not None:
             self._sent.append(charging.sent)
 
@@ -105,10 +105,10 @@ def _due(one: _Owed, now: float) -> Charge | None:
     """Return what is to be charged now, if anything."""
     charge = one.charge
     if charge.kind is Kind.AMOUNT:
-        outcome, _ = ratelimit.charge(Charging((replace(charge, cost=0),)), {charge.key: one.value}, now)
+        outcome, _ = ratelimit.charge(Charging((charge._replace(cost=0),)), {charge.key: one.value}, now)
         cost = min(outcome.readings[0].totals, default=0)
-        return replace(charge, cost=cost) if cost else None
+        return charge._replace(cost=cost) if cost else None
     if now - one.at < min((window.seconds for window in charge.windows), default=0.0):
         return charge
     # Whom an account knows is worth knowing for longer than a window.
-    return replace(charge, windows=()) if charge.kind is Kind.FIRST_TIME else None
+    return charge._replace(windows=()) if charge.kind is Kind.FIRST_TIME else None

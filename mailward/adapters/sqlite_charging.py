@@ -42,16 +42,14 @@ class Counters:
 
     def _named(self, charging: Charging) -> list[str]:
         """Return the names of a charging's rows, and have them looked for."""
-        names, owner, owner_key = list[str](), "", 0
+        names, keys = list[str](), self.keys
         for one in charging.charges:
-            key = one.key
-            if key.owner != owner or not names:
-                owner, owner_key = key.owner, owner_key_of(key.owner)
-            name = name_of(key)
+            name, key = _place_of(one.key)
             names.append(name)
-            self.keys[name] = owner_key + rest_key_of(key.limit, key.rest)
+            keys[name] = key
             if one.kind is Kind.FIRST_TIME:
-                self.keys[_known_name(key)] = owner_key + rest_key_of(KNOWN, key.rest)
+                name, key = _place_of(ratelimit.known_of(one.key))
+                keys[name] = key
         return names
 
     def charge(self, number: int, charging: Charging, now: float) -> Outcome:
@@ -121,6 +119,12 @@ def name_of(key: CounterKey) -> str:
     """Return what a row says that it is: only what its key may be mistaken for is told apart by it."""
     name = f"{key.owner}{SEPARATOR}{key.limit}{SEPARATOR}{key.rest}"
     return name if name.isascii() else clean(name)
+
+
+@lru_cache(maxsize=8192)  # some 3 MB; who has just sent sends again: 0.2 us instead of 2
+def _place_of(key: CounterKey) -> tuple[str, int]:
+    """Return the name of a counter's row, and the key it is looked for under."""
+    return name_of(key), owner_key_of(key.owner) + rest_key_of(key.limit, key.rest)
 
 
 def _known_name(key: CounterKey) -> str:

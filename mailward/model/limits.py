@@ -1,9 +1,14 @@
-"""What is counted, and against which limits; values that rules, stores and the command share."""
+"""What is counted, and against which limits; values that rules, stores and the command share.
+
+Those that are made for every request are named tuples: a frozen dataclass takes three times as long to make, which is some
+8 us for a request that three limits count.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 KNOWN = "known"  # the name, in place of a limit's, under which an owner's known items are kept
 
@@ -32,8 +37,7 @@ class Window:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class CounterKey:
+class CounterKey(NamedTuple):
     """Which counter: of whom, for which limit, and where the limit counts pairs of things, the rest of the pair.
 
     `owner` says what it is: "sasl_username=alice@example.com", "client_address=192.0.2.0/24", "login=alice", "all". Printable
@@ -46,8 +50,7 @@ class CounterKey:
     rest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What one request costs one counter. A cost of 0 only looks.
 
     `item` is what FIRST_TIME and DISTINCT compare: 4 octets, a digest of the recipient or network (mailward.policy.ratelimit).
@@ -69,8 +72,7 @@ class Sent:
     queue_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Charging:
+class Charging(NamedTuple):
     """All that one request costs: charged together, or not at all. No two charges have the same key.
 
     `sent` is noted where nothing refuses.
@@ -80,8 +82,7 @@ class Charging:
     sent: Sent | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """How one charge's counter stands.
 
     `totals` are the windows' amounts, as they are after the charge or, where it is over, without it (where another charge of the
@@ -95,8 +96,7 @@ class Reading:
     is_known: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a request: a reading for each of its charges. `is_charged` is false where an enforced one was over."""
 
     is_charged: bool

@@ -5,7 +5,8 @@ ever holds more than its limit, and what was charged clears between one window a
 
 FIRST_TIME and DISTINCT compare four octets of a digest for each item: of 2,048 that are remembered, one in two million that are
 not is taken for one of them. A set of known items has room for 2,048; the one that was added first makes room for the next,
-and is new again when it comes back. DISTINCT is exact up to 2,048 different items.
+and is new again when it comes back. DISTINCT is exact up to 2,048 different items; where a clock is set back, an item that had
+left its window may be back in it, one too many.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hashlib
 import math
 import struct
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -62,18 +63,25 @@ def known_of(key: CounterKey) -> CounterKey:
 def charge(
     charging: Charging, values: Mapping[CounterKey, bytes], now: float
 ) -> tuple[Outcome, dict[CounterKey, Kept]]:
-    """Return what becomes of a request, and the counters it changes. `values` has what is kept of counters_of(charging)."""
+    """Return what becomes of a request, and the counters it changes. `values` has what is kept of counters_of(charging).
+
+    Where a clock has been set back, a counter that is over changes although nothing is charged: it is dated back, once. Were it
+    not, it would be as of now at every request, and would never clear.
+    """
     readings: list[Reading] = []
     changes: dict[CounterKey, Kept] = {}
+    dated_back: dict[CounterKey, Kept] = {}
     is_charged = True
     for one in charging.charges:
         reading, kept = _charge_one(one, values, now)
         readings.append(reading)
-        if reading.is_over and one.force is Force.ENFORCED:
-            is_charged = False
-        elif one.cost and (not reading.is_over or one.force is Force.FORCED):
+        if reading.is_over and one.force is not Force.FORCED:
+            is_charged = is_charged and one.force is not Force.ENFORCED
+            if _is_ahead(one, values.get(one.key, b""), now):
+                dated_back[one.key] = kept[one.key]
+        elif one.cost:
             changes.update(kept)
-    return Outcome(is_charged, tuple(readings)), changes if is_charged else {}
+    return Outcome(is_charged, tuple(readings)), {**changes, **dated_back} if is_charged else dated_back
 
 
 def _charge_one(one: Charge, values: Mapping[CounterKey, bytes], now: float) -> tuple[Reading, dict[CounterKey, Kept]]:
@@ -96,6 +104,15 @@ def _charge_one(one: Charge, values: Mapping[CounterKey, bytes], now: float) -> 
     return reading, changes
 
 
+def _is_ahead(one: Charge, value: bytes, now: float) -> bool:
+    """Say whether something was counted by a clock that was ahead."""
+    if one.kind is Kind.DISTINCT:
+        return any(at > math.ceil(now) for _, at in _entries_of(value))
+    rings = rings_of(value)
+    kept = ((window, rings.get(window.seconds)) for window in one.windows)
+    return any(ring and ring[-1][0] > _bucket(window, now) for window, ring in kept)
+
+
 def is_known(known: bytes, item: bytes) -> bool:
     """Say whether a set of known items has this one."""
     at = known.find(item)
@@ -113,11 +130,11 @@ def _charge_amount(one: Charge, value: bytes, now: float, cost: int) -> tuple[Re
     kept = rings_of(value)
     rings = [_in_window(kept.get(window.seconds, ()), window, now) for window in one.windows]
     totals = [sum(amount for _, amount in ring) for ring in rings]
-    clears_in = 0.0
+    is_over, clears_in = False, 0.0
     for window, ring, total in zip(one.windows, rings, totals, strict=True):
         if cost and total + cost > window.most:
+            is_over = True
             clears_in = max(clears_in, _clears_at(ring, window, total + cost - window.most) - now)
-    is_over = clears_in > 0.0
     if cost and (not is_over or one.force is Force.FORCED):
         rings = [_added(ring, window, cost, now) for window, ring in zip(one.windows, rings, strict=True)]
         totals = [total + cost for total in totals]
@@ -126,9 +143,11 @@ def _charge_amount(one: Charge, value: bytes, now: float, cost: int) -> tuple[Re
 
 
 def rings_of(value: bytes) -> dict[float, _Ring]:
-    """Return a counter's rings, (bucket, amount) the oldest first, by their windows' seconds."""
+    """Return a counter's rings, (bucket, amount) the oldest first, by their windows' seconds; none, of what is no counter."""
     numbers = struct.unpack(f"<{len(value) // 8}d", value[: len(value) // 8 * 8])
     rings: dict[float, _Ring] = {}
+    if not math.isfinite(sum(numbers)):
+        return rings
     at = 0
     while at + 1 < len(numbers):
         seconds, length = numbers[at], numbers[at + 1]
@@ -142,7 +161,7 @@ def rings_of(value: bytes) -> dict[float, _Ring]:
 
 def _in_window(ring: _Ring, window: Window, now: float) -> _Ring:
     """Return the buckets that count. What a clock has counted that was ahead counts as of now."""
-    newest = math.floor(now / (window.seconds / BUCKETS))
+    newest = _bucket(window, now)
     if ring and ring[-1][0] > newest:
         ahead = sum(amount for bucket, amount in ring if bucket >= newest)
         ring = (*(pair for pair in ring if pair[0] < newest), (newest, ahead))
@@ -151,8 +170,12 @@ def _in_window(ring: _Ring, window: Window, now: float) -> _Ring:
     return ring
 
 
+def _bucket(window: Window, now: float) -> int:
+    return math.floor(now / (window.seconds / BUCKETS))
+
+
 def _added(ring: _Ring, window: Window, cost: int, now: float) -> _Ring:
-    newest = math.floor(now / (window.seconds / BUCKETS))
+    newest = _bucket(window, now)
     if ring and ring[-1][0] == newest:
         return (*ring[:-1], (newest, min(ring[-1][1] + cost, MAX_AMOUNT)))
     return (*ring, (newest, min(cost, MAX_AMOUNT)))
@@ -187,19 +210,18 @@ def _expires(windows: tuple[Window, ...], rings: list[_Ring], now: float) -> flo
 
 
 def _charge_distinct(one: Charge, value: bytes, now: float) -> tuple[Reading, dict[CounterKey, Kept]]:
-    second, longest = math.ceil(now), max(window.seconds for window in one.windows)
-    pairs = _ENTRY.iter_unpack(value[: len(value) // _ENTRY.size * _ENTRY.size])
-    seen = {item: min(at, second) for item, at in pairs if at > now - longest}
+    second, longest = math.ceil(now), max((window.seconds for window in one.windows), default=0.0)
+    seen = {item: min(at, second) for item, at in _entries_of(value) if at > now - longest}
     times, last_seen = sorted(seen.values()), seen.get(one.item)
-    totals, clears_in = [], 0.0
+    totals, is_over, clears_in = [], False, 0.0
     is_new_in = [last_seen is None or last_seen <= now - window.seconds for window in one.windows]
     for window, is_new in zip(one.windows, is_new_in, strict=True):
         first = bisect_right(times, now - window.seconds)
         totals.append(len(times) - first)
         if one.cost and is_new and totals[-1] + 1 > window.most:
             leaving = first + totals[-1] - window.most  # the position of the one that must have left
+            is_over = True
             clears_in = max(clears_in, times[leaving] + window.seconds - now if window.most else math.inf)
-    is_over = clears_in > 0.0
     if one.cost and (not is_over or one.force is Force.FORCED):
         totals = [total + is_new for total, is_new in zip(totals, is_new_in, strict=True)]
         seen.pop(one.item, None)
@@ -207,3 +229,7 @@ def _charge_distinct(one: Charge, value: bytes, now: float) -> tuple[Reading, di
     reading = Reading(tuple(totals), is_over, clears_in, is_known=last_seen is not None)
     kept = b"".join(_ENTRY.pack(*pair) for pair in list(seen.items())[-MAX_ITEMS:])
     return reading, {one.key: Kept(kept, second + longest)}
+
+
+def _entries_of(value: bytes) -> Iterator[tuple[bytes, int]]:
+    return _ENTRY.iter_unpack(value[: len(value) // _ENTRY.size * _ENTRY.size])

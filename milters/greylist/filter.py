@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from mailward.adapters.guarded_greylist import FAILURES, OPENED, GuardedGreylist
+from mailward.adapters.guarded_greylist import GuardedGreylist
 from mailward.adapters.resolver import MessageQueries, Resolver
+from mailward.adapters.store_breaker import FAILURES, OPENED
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Gauge, Histogram, Row
 from mailward.daemon.milter_service import NOT_JUDGED, SESSION_METRICS

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from mailward.adapters.guarded_greylist import FAILURES, OPENED, GuardedGreylist
+from mailward.adapters.guarded_greylist import GuardedGreylist
 from mailward.adapters.memory_greylist import MemoryGreylist
+from mailward.adapters.store_breaker import FAILURES, OPENED
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.greylist import Memory, Sighting, Triplet, Windows
 from mailward.model.ports import TripletStore
