@@ -32,8 +32,8 @@ NOTE = f"""\
 Each request is one recipient of a message of its own, by one of {ACCOUNTS:,} accounts that have logged in, and is counted against
 three limits of that account (a minute, an hour, a day), which nobody reaches. A run counts only if every request was answered
 DUNNO. One UNIX socket, {CONNECTIONS} connections, 100 requests on each, as an smtpd keeps one over its sessions. Mailward writes
-a line of log a request and answers once its counters are committed (`durability = "process"`); policyd-rate-limit commits as SQLite
-does by default, with its debugging output off. Where there is Redis its CPU and memory count; it takes no snapshots."""
+a line of log a request and answers once its counters are committed (`durability = "process"`); policyd-rate-limit commits as
+SQLite does by default, with its debugging output off. Where there is Redis its CPU and memory count; it takes no snapshots."""
 
 
 def run(workbench: Workbench) -> str:

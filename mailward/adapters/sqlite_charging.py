@@ -44,11 +44,11 @@ class Counters:
         """Return the names of a charging's rows, and have them looked for."""
         names, keys = list[str](), self.keys
         for one in charging.charges:
-            name, key = _place_of(one.key)
+            name, key = place_of(one.key)
             names.append(name)
             keys[name] = key
             if one.kind is Kind.FIRST_TIME:
-                name, key = _place_of(ratelimit.known_of(one.key))
+                name, key = place_of(ratelimit.known_of(one.key))
                 keys[name] = key
         return names
 
@@ -122,7 +122,7 @@ def name_of(key: CounterKey) -> str:
 
 
 @lru_cache(maxsize=8192)  # some 3 MB; who has just sent sends again: 0.2 us instead of 2
-def _place_of(key: CounterKey) -> tuple[str, int]:
+def place_of(key: CounterKey) -> tuple[str, int]:
     """Return the name of a counter's row, and the key it is looked for under."""
     return name_of(key), owner_key_of(key.owner) + rest_key_of(key.limit, key.rest)
 

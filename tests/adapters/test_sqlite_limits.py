@@ -268,6 +268,7 @@ def test_the_store_is_opened_by_its_name(folder: Path) -> None:
 
 
 def test_owners_with_one_hash_are_counted_apart(store: SqliteLimits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_charging, "place_of", sqlite_charging.place_of.__wrapped__)  # nothing from before
     monkeypatch.setattr(sqlite_charging, "owner_key_of", lambda owner: 0)
     monkeypatch.setattr(sqlite_counters, "owner_key_of", lambda owner: 0)
     for turn in range(1, 4):
