@@ -163,18 +163,15 @@ class PolicyServer:
 
     def _tell(self, request: Attributes, plan: Plan, decision: Decision, action: str, seconds: float) -> None:
         """Log one line. Where nothing was counted and nothing said there is nothing to tell but for who looks closely."""
-        shown = {name: request.get(attribute, "") for name, attribute in _SHOWN}
+        shown = {name: value for name, attribute in _SHOWN if (value := request.get(attribute))}
         write = self._log.info if plan.charging.charges or action != "dunno" else self._log.debug
-        write(
-            "request",
-            **shown,
-            action=action,
-            reason=decision.reason,
-            limit=decision.limit,
-            shadow=",".join(decision.shadows),
-            clears=round(decision.clears_in) if 0 < decision.clears_in < float("inf") else "",
-            ms=round(seconds * 1000, 1),
-        )
+        if decision.limit:
+            shown["limit"] = decision.limit
+        if decision.shadows:
+            shown["shadow"] = ",".join(decision.shadows)
+        if 0 < decision.clears_in < float("inf"):
+            shown["clears"] = str(round(decision.clears_in))
+        write("request", **shown, action=action, reason=decision.reason, ms=round(seconds * 1000, 1))
 
     def _failed(self, request: Attributes) -> None:
         self._metrics.count("own_bugs")
