@@ -78,8 +78,8 @@ DIAGNOSTICS
     on stderr.
 
 BUGS
-    A delivery attempt that is under way while the process ends is counted anew by the next. Postfix takes its default_action
-    (DUNNO, as shipped) for the first request on each connection that was open then.
+    A delivery attempt that is under way while the process ends is counted anew by the next. Without request_limit=1 in main.cf,
+    which is shipped, Postfix takes its default_action (DUNNO) from a restart on for all that an open session asks.
 """
 
 from __future__ import annotations
