@@ -67,8 +67,8 @@ CONFIGURATION
 
 SIGNALS
     HUP     Read the configuration, the overrides and lists again; connections, counters and what is known stay. If anything is
-            wrong the old configuration stays, and the log says what is wrong. What says where to listen and where the state is
-            stays as it is until a restart.
+            wrong the old configuration stays, and the log says what is wrong. So it does where a restart is needed: for another
+            socket, another state, `workers`, `max_sessions`, `store_timeout`.
     TERM    Accept no more, answer what has been asked, write what has been gathered, end.
 
 DIAGNOSTICS
@@ -114,6 +114,7 @@ from policyd.telling import NOTIFICATION_RESULTS, NOTIFICATIONS
 LIMIT = "limit"  # the label that the configuration names
 DOVECOT = "dovecot"  # the setting, and the name of systemd's socket
 CORRESPONDENTS_TIMEOUT = 5.0  # nobody waits for them
+KEPT = (DOVECOT, "workers", "max_sessions", "store_timeout")  # settings that a reload cannot change, beside the state
 
 METRICS: tuple[Spec, ...] = (
     *server.METRICS,
@@ -134,12 +135,6 @@ METRICS: tuple[Spec, ...] = (
     Gauge(BREAKERS_OPEN, "Processes in which this is left alone.", "breaker", (STORE,)),
 )
 
-# What a reload cannot change: where is listened, and where the state is.
-KEPT_SETTINGS = (
-    *("socket", "socket_mode", "socket_group", "metrics", DOVECOT),
-    *("workers", "max_sessions", "store_timeout"),
-)
-
 
 def load(path: Path) -> Loaded:
     """Read and check everything a worker needs. Raises ConfigError with every mistake."""
@@ -158,6 +153,7 @@ def load(path: Path) -> Loaded:
         lambda tools: make_service(path, configured, stores, own, tools),
         label_values={LIMIT: configured.limits},
         other_sockets={DOVECOT: SocketAddress("", *own.dovecot)} if own.dovecot is not None else {},
+        kept={"state": state, "durability": durability, **{name: getattr(own, name) for name in KEPT}},
         look=lambda: look(settings, configured),
     )
 
@@ -212,7 +208,7 @@ def look(settings: Settings, configured: Configured) -> list[str]:
     return [f"policyd.limit {limit.name}: {why}" for limit, why in misplaced(configured.rules.limits, set(seen))]
 
 
-PROGRAM = Program("policyd", __doc__ or "", METRICS, load, reloads_in_place=True, kept_settings=KEPT_SETTINGS)
+PROGRAM = Program("policyd", __doc__ or "", METRICS, load, reloads_in_place=True)
 main = cli.command(PROGRAM)
 
 if __name__ == "__main__":

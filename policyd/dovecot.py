@@ -92,7 +92,7 @@ def make_app(
 ) -> web.Application:
     """Make what answers Dovecot; rules and key are those of the moment, so that a reload changes them in place.
 
-    `charge` asks the store; None: it could not. An empty key: whoever reaches the port may ask.
+    `charge` asks the store; None: it could not. An empty key: nobody may ask.
     """
     app = web.Application(client_max_size=MAX_REQUEST + 1)  # some versions refuse what is as long, some what is longer
     edge = _Edge(_Logins(rules, charge, keeper, metrics, log), api_key, metrics, log)
@@ -205,7 +205,7 @@ class _Edge:
         if request.method != "POST":
             raise _Refused(Refusal.METHOD, 405, "expected POST")
         api_key = self._api_key().encode("utf-8")
-        if api_key and not any(hmac.compare_digest(key, api_key) for key in _keys_of(request)):
+        if not api_key or not any(hmac.compare_digest(key, api_key) for key in _keys_of(request)):
             raise _Refused(
                 Refusal.KEY, 401, "expected the key of dovecot_api_key_file in auth_policy_server_api_header"
             )

@@ -20,6 +20,7 @@ from policyd.protocol import Attributes, RequestReader, reply
 from policyd.rules import Decision, Plan
 from policyd.turn import Turn
 
+TELL_AGAIN_SECONDS = 60.0  # that connections are refused; the counter has every one
 REQUEST_SECONDS = 30.0  # a request that has begun is whole by then, or nobody speaks Postfix's protocol there
 
 STATES = ("CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN")
@@ -75,6 +76,7 @@ class PolicyServer:
         self._log = log
         self._max_sessions = max_sessions
         self._connections: set[_Connection] = set()
+        self._told_refused_until = 0.0
         self._untold: list[tuple[Attributes, Plan, Decision, str, float]] = []
         self.pending = 0  # requests that have not been answered
 
@@ -97,12 +99,21 @@ class PolicyServer:
     def opened(self, connection: _Connection) -> None:
         """Take a connection in, or refuse it."""
         if len(self._connections) >= self._max_sessions:
-            self._metrics.count("sessions_refused")
+            self._refuse_session()
             connection.close()
             return
         self._connections.add(connection)
         self._metrics.count("sessions_opened")
         self._metrics.count("sessions")
+
+    def _refuse_session(self) -> None:
+        self._metrics.count("sessions_refused")
+        now = time.monotonic()
+        if now >= self._told_refused_until:
+            self._told_refused_until = now + TELL_AGAIN_SECONDS
+            self._log.error(
+                "sessions-refused", most=self._max_sessions, advice="Postfix takes its default_action for them"
+            )
 
     def lost(self, connection: _Connection) -> None:
         """Forget a connection."""

@@ -93,6 +93,9 @@ class Loaded:
     keeps_note: Callable[[str], bool] = field(default=_any_note)  # whether this configuration still knows a note's key
     label_values: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what it names, for labels of metrics
     other_sockets: Mapping[str, SocketAddress] = field(default_factory=dict)  # beside `socket`, by the setting's name
+    kept: Mapping[str, object] = field(
+        default_factory=dict
+    )  # what a reload in place cannot change, by the setting's name
     look: Callable[[], Sequence[str]] = field(default=_nothing_else)  # what --check finds out beside, as warnings
 
 
@@ -106,7 +109,7 @@ class Program:
     """A daemon. `name` is its table in mailward.toml; `manual` the docstring its man page is made from.
 
     `load` raises ConfigError with every mistake. `collect` turns the workers' notes into metrics. `reloads_in_place`: its
-    Serving is a ReloadingServing, and HUP makes no new workers. `kept_settings` of its table stay as they are until a restart.
+    Serving is a ReloadingServing, and HUP makes no new workers; a configuration that changes what is `kept` is refused.
     """
 
     name: str
@@ -115,7 +118,6 @@ class Program:
     load: Callable[[Path], Loaded]
     collect: Callable[[Mapping[str, str]], Iterable[Metric]] = field(default=no_metrics)
     reloads_in_place: bool = False
-    kept_settings: tuple[str, ...] = ("socket", "socket_mode", "socket_group", "metrics")
 
     @property
     def metric_prefix(self) -> str:

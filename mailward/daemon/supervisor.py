@@ -30,6 +30,7 @@ from mailward.daemon.metrics import MAX_ROWS, Metrics
 from mailward.daemon.notify import Notifier
 from mailward.daemon.program import Loaded, Program, WorkerTools
 from mailward.model.errors import ConfigError
+from mailward.settings.common import Service
 
 TICK_SECONDS = 0.25  # how late a deadline may be noticed
 START_SECONDS = 60.0  # a new generation that does not serve by then is given up
@@ -168,18 +169,26 @@ class Supervisor:
             self._refuse_reload()
             return
         serving = self.serving
+        if serving is not None and self._program.reloads_in_place:
+            self._reload_in_place(serving, loaded)
+            return
         if serving is not None:
-            old, new = serving.loaded.service, loaded.service
-            for name in self._program.kept_settings:
-                if getattr(old, name) != getattr(new, name):
-                    self._log.warning("restart-needed", setting=name)
-            if self._program.reloads_in_place:
-                self._replace(serving, loaded)
-                return
+            for name in _changed(_listening(serving.loaded.service), _listening(loaded.service)):
+                self._log.warning("restart-needed", setting=name)
         self._start_generation(loaded)
 
-    def _replace(self, serving: Generation, loaded: Loaded) -> None:
-        """Have the workers there are go on with the new configuration; those that replace them begin with it."""
+    def _reload_in_place(self, serving: Generation, loaded: Loaded) -> None:
+        """Have the workers there are go on with the new configuration; those that replace them begin with it.
+
+        All of it or nothing: a worker that is replaced must not find another state than the one before it had.
+        """
+        old = {**_listening(serving.loaded.service), **serving.loaded.kept}
+        changed = _changed(old, {**_listening(loaded.service), **loaded.kept})
+        for name in changed:
+            self._log.error("restart-needed", setting=name, advice="the old configuration stays")
+        if changed:
+            self._refuse_reload()
+            return
         self._last_number += 1
         serving.number, serving.loaded = self._last_number, loaded
         self._begin_with(loaded)
@@ -419,6 +428,15 @@ class Supervisor:
             self._log.error("worker-died", pid=record.pid, status=status)
         generation.failures = 0 if now - record.started > HEALTHY_SECONDS else generation.failures + 1
         generation.fork_at = now + _backoff(generation.failures)
+
+
+def _listening(service: Service) -> dict[str, object]:
+    """Return the settings of the sockets, which stay as they are until a restart."""
+    return {name: getattr(service, name) for name in ("socket", "socket_mode", "socket_group", "metrics")}
+
+
+def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    return [name for name, value in old.items() if new.get(name) != value]
 
 
 def _backoff(failures: int) -> float:

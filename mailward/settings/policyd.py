@@ -243,6 +243,9 @@ class Policyd(Service):
 
     socket: SocketAddress = SocketAddress("/var/spool/postfix/mailward/policyd.sock", "", 0)
     metrics: Port | None = Port("127.0.0.1", 9464)
+    max_sessions: int = attrs.field(
+        default=4000, validator=at_least(1, "1")
+    )  # each smtpd has one or two, and they idle
     workers: int = attrs.field(default=1, validator=[at_least(0, "0"), at_most(MAX_WORKERS, str(MAX_WORKERS))])
     dovecot: Port | None = attrs.field(default=None, validator=_check_dovecot)
     dovecot_api_key_file: Path | None = attrs.field(default=None, validator=_check_path)

@@ -149,10 +149,12 @@ def test_only_who_has_the_key_is_answered(headers: dict[str, str], status: int) 
     assert len(server.charged) == (status == 200)
 
 
-def test_without_a_key_whoever_reaches_the_port_may_ask() -> None:
-    assert (
-        served(lambda client: client.send(ALLOW, json.dumps(ALICE).encode(), {}), LoginServer(api_key="")).status == 200
-    )
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": ""}], ids=["nothing shown", "an empty key shown"])
+def test_without_a_key_nobody_is_answered(headers: dict[str, str]) -> None:
+    server = LoginServer(api_key="")
+    reply = served(lambda client: client.send(ALLOW, json.dumps(ALICE).encode(), headers), server)
+    assert reply.status == 401
+    assert not server.charged
 
 
 def test_key_and_rules_are_those_of_the_moment() -> None:

@@ -116,7 +116,7 @@ def test_octet_by_octet_a_request_is_answered_once(plain: PolicyServer) -> None:
 
 
 def test_idle_connections_keep_nobody_from_being_answered(start: Start) -> None:
-    server = start("max_sessions = 1200\n\n[policyd.incidents]\nmail_to = []")
+    server = start("[policyd.incidents]\nmail_to = []")
     with ExitStack() as stack:
         idle = [stack.enter_context(PolicyClient(server.socket_path)) for _ in range(1000)]
         wait_until(lambda: server.metrics()["sessions"] == 1000, "every connection to be taken")
@@ -159,6 +159,23 @@ def test_a_configuration_that_is_broken_changes_nothing(start: Start) -> None:
         wait_until(lambda: server.metrics()['reloads_total{result="refused"}'] == 1, "the refusal")
         assert client.ask(**recipient("a@example.com", 2)).startswith("DEFER")
     assert any("explode" in line.get("mistake", "") for line in server.log_lines("reload-refused"))
+
+
+def test_a_configuration_with_another_state_is_not_taken_without_a_restart(start: Start) -> None:
+    server = start(ONE_LIMIT.format(most=1))
+    assert server.ask(**recipient("a@example.com", 1)) == "DUNNO"
+    text = server.configuration.read_text()
+    other = server.folder / "other-state"
+    other.mkdir()
+    server.configuration.write_text(text.replace(server.state, f"sqlite:{other}").replace("1/1h", "9/1h"))
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: server.metrics()['reloads_total{result="refused"}'] == 1, "the refusal")
+    assert [line["setting"] for line in server.log_lines("restart-needed")] == ["state"]
+    os.kill(server.processes()[1], signal.SIGKILL)
+    wait_until(lambda: server.metrics().get('worker_restarts_total{reason="died"}') == 1, "the death to be noticed")
+    wait_until(server.is_serving, "another worker")
+    assert server.ask(**recipient("a@example.com", 2)).startswith("DEFER"), "it counts where it did before"
+    assert list(other.iterdir()) == []
 
 
 def test_limits_that_a_reload_names_are_counted_under_their_names(start: Start) -> None:
