@@ -31,8 +31,9 @@ _CODES = {Act.DEFER: ("DEFER", "4.7.1"), Act.REJECT: ("REJECT", "5.7.1")}
 class Hit:
     """A limit that a request has reached.
 
-    `account`: whose hit it is, and `suspend_after` so many it is suspended; 0: never. A request is one hit of its account,
-    whatever number of limits it reached: with the others `account` is empty, and where others used up the limit, too.
+    `account`: whose hit it is, and `suspend_after` so many refused ones it is suspended; 0: never, and where this limit refused
+    nothing. A request is one hit of its account, whatever number of limits it reached: with the others `account` is empty, and
+    where others used up the limit, too.
     """
 
     account: str
@@ -63,9 +64,10 @@ GRANTED: Final = Decision("DUNNO", "granted")
 def answer_of(account: str, limits: Sequence[Limit], charges: Sequence[Charge], outcome: Outcome) -> Decision:
     """Answer a request that reached a limit; a request that is refused was charged for none."""
     over = [three for three in zip(limits, charges, outcome.readings, strict=True) if three[2].is_over]
-    shadows = tuple(limit.name for limit, _, _ in over if limit.is_shadow)
+    shadows = tuple(dict.fromkeys(limit.name for limit, _, _ in over if limit.is_shadow))
     real = [three for three in over if not three[0].is_shadow]
-    hits = _hits(account, [limit for limit, _, _ in real])
+    # One limit has several charges where an address may mean several domains.
+    hits = _hits(account, list({limit.name: limit for limit, _, _ in real}.values()))
     refusing = [three for three in real if three[1].force is Force.ENFORCED]
     if refusing:
         limit, charge, reading = refusing[0]
@@ -82,12 +84,19 @@ def answer_of(account: str, limits: Sequence[Limit], charges: Sequence[Charge], 
 
 
 def _hits(account: str, over: Sequence[Limit]) -> tuple[Hit, ...]:
-    """Return the limits that were reached; the account's is the one that suspends soonest, for it says why, else its first."""
+    """Return the limits that were reached; the account's is the one that suspends soonest, for it says why, else its first.
+
+    Of those that refuse, where any does: what others would have logged or held was not sent.
+    """
     own = [limit for limit in over if account and limit.is_of_accounts]
-    worst = min(own, key=lambda limit: limit.suspend_after or math.inf, default=None)
+    worst = min(own, key=lambda limit: (limit.act not in _CODES, _suspends(limit) or math.inf), default=None)
     return tuple(
-        Hit(account, limit.name, limit.suspend_after) if limit is worst else Hit("", limit.name, 0) for limit in over
+        Hit(account, limit.name, _suspends(limit)) if limit is worst else Hit("", limit.name, 0) for limit in over
     )
+
+
+def _suspends(limit: Limit) -> int:
+    return limit.suspend_after if limit.act in _CODES else 0
 
 
 def _refusal(limit: Limit, charge: Charge, reading: Reading, clears_in: float) -> str:

@@ -1,9 +1,11 @@
 """One delivery attempt, counted once over its calls: Postfix asks at RCPT for each recipient, at DATA and at END-OF-MESSAGE.
 
 Its `instance` ties the calls of an attempt together. Kept is what has been charged for it: a message once, octets up to their
-real number, each recipient once however often and with whatever extension it is named. What was refused is not kept, and is
-judged anew when it comes again. Bounded: the attempt that was charged longest ago is forgotten first, and what comes of it later
-is counted in full. Several processes do not share this: Postfix's smtpd stays on one connection as a rule.
+real number, each recipient once. It may be named again, in the same words as often as restriction lists ask of it, and with
+other extensions as often as one person's mail does; more than that is counted, for it may only look like a repetition. What was
+refused is not kept, and is judged anew when it comes again. Bounded: the attempt that was charged longest ago is forgotten first,
+and what comes of it later is counted in full. Several processes do not share this: Postfix's smtpd stays on one connection as a
+rule.
 """
 
 from __future__ import annotations
@@ -18,17 +20,35 @@ MAX_ATTEMPTS = 5_000  # sessions at once of some dozen Postfix machines; an atte
 MAX_THINGS = 300_000  # that all attempts remember together, for each recipient as many as there are limits: some 40 MB
 MAX_THINGS_OF_ONE = 100_000  # an attempt; smtpd_recipient_limit is 1,000
 MAX_INSTANCE = 128  # characters; Postfix's have about 25
+# Times that one recipient is asked of in the same words and counted once: by several restriction lists, or it stands in To and
+# Cc. Not more: with another ORCPT each time, which nobody asks us of, Postfix sends one recipient a thousand copies.
+MAX_ASKED = 4
+# Recipients of one attempt that are others but for their extension, and counted as those: more than one mail to lists of one
+# person needs. Not more: what is an extension here may be a name of its own where the mail goes to.
+MAX_EXTENDED = 10
 
 # What was charged under: a limit's name, or where the limit looks at the recipient's domain, its name and that domain.
 Slot = str | tuple[str, str]
 
 
 class Booking(NamedTuple):
-    """What one charge is kept as: under which slot, how much, and a hash of slot and recipient, 0 where it is of no recipient."""
+    """What one charge is kept as: under which slot, how much, and hashes of slot and recipient; none where it is of no recipient.
+
+    They are of the recipient as it was written, and if that is another, of it without its extension. `is_of_its_own`: it is
+    counted though one like it was.
+    """
 
     slot: Slot
     cost: int
-    seen: int = 0
+    seen: tuple[int, ...] = ()
+    is_of_its_own: bool = False
+
+
+class Repeat(NamedTuple):
+    """A recipient named once more, which costs nothing: under which slot, and a hash of slot and recipient as it was written."""
+
+    slot: Slot
+    seen: int
 
 
 class Booked(Protocol):
@@ -44,31 +64,43 @@ class Booked(Protocol):
     def bookings(self) -> Sequence[Booking]: ...
 
     @property
-    def repeats(self) -> Sequence[Slot]: ...
+    def repeats(self) -> Sequence[Repeat]: ...
 
 
 class Attempt:
     """What has been charged for one attempt.
 
-    `amounts`: how much by slot. `seen`: a hash for each slot and recipient; of Python's keyed ones, which nobody outside can
-    make collide. `repeated`: how many recipients by slot were named once more.
+    `amounts`: how much by slot. `seen`: how often each slot's recipients were asked of, by a hash of both; of Python's keyed
+    ones, which nobody outside can make collide. `repeated`: how many recipients by slot were named once more, and counted as one
+    of those before; `extended`: how many of these with an extension that was another.
     """
 
-    __slots__ = ("amounts", "has_sent", "repeated", "seen")
+    __slots__ = ("amounts", "extended", "has_sent", "repeated", "seen")
 
     def __init__(self) -> None:
         self.amounts: dict[Slot, int] = {}
-        self.seen: set[int] = set()
+        self.seen: dict[int, int] = {}
         self.repeated: dict[Slot, int] = {}
+        self.extended: dict[Slot, int] = {}
         self.has_sent = False
 
     @property
     def size(self) -> int:
         """How many things it remembers."""
-        return len(self.amounts) + len(self.seen) + len(self.repeated)
+        return len(self.amounts) + len(self.seen) + len(self.repeated) + len(self.extended)
+
+    def is_repeat(self, slot: Slot, written: int, plain: int) -> bool:
+        """Say whether a recipient is one that was counted; by hashes of slot and recipient, as written and without extension."""
+        asked = self.seen.get(written, 0)
+        if asked:
+            return asked < MAX_ASKED
+        return plain in self.seen and self.extended.get(slot, 0) < MAX_EXTENDED
 
     def left_of(self, slot: Slot, recipient_count: int) -> int:
-        """Return how many of a message's recipients have not been charged; each repeated one is among those that were."""
+        """Return how many of a message's recipients have not been charged.
+
+        Postfix's number has those that were named twice, twice: each repeated one is among those that were charged.
+        """
         return max(0, recipient_count - self.amounts.get(slot, 0) - self.repeated.get(slot, 0))
 
 
@@ -115,9 +147,12 @@ def _keep(attempt: Attempt, plan: Booked, outcome: Outcome) -> None:
     for charge, booking, reading in zip(plan.charging.charges, plan.bookings, outcome.readings, strict=True):
         if reading.is_over and charge.force is not Force.FORCED:
             continue
-        slot, cost, seen = booking
+        slot, cost, seen, _ = booking
         amounts[slot] = amounts.get(slot, 0) + cost
-        if seen:
-            attempt.seen.add(seen)
-    for slot in plan.repeats:
+        for one in seen:
+            attempt.seen[one] = attempt.seen.get(one, 0) + 1
+    for slot, written in plan.repeats:
+        if written not in attempt.seen:
+            attempt.extended[slot] = attempt.extended.get(slot, 0) + 1
+        attempt.seen[written] = attempt.seen.get(written, 0) + 1
         attempt.repeated[slot] = attempt.repeated.get(slot, 0) + 1

@@ -73,6 +73,7 @@ def as_json(notice: Notice) -> bytes:
             "account": _encodable(notice.account),
             "limit": _encodable(incident.cause),
             "hits": incident.hits,
+            "refused": incident.refused,
             "opened_at": incident.opened_at,
             "last_hit_at": incident.last_hit_at,
             "closed_at": incident.closed_at,
@@ -144,7 +145,7 @@ def _facts(notice: Notice) -> str:
     facts = [
         ("account", shown(notice.account)),
         ("limit", shown(incident.cause)),
-        ("refused", f"{incident.hits} times"),
+        ("reached", "once" if incident.hits == 1 else f"{incident.hits} times"),
         ("since", _time(incident.opened_at)),
         ("last time", _time(incident.last_hit_at)),
     ]

@@ -18,8 +18,9 @@ from mailward.model.accounts import Account
 from mailward.model.limits import Charge, Charging, CounterKey, Force, Kind, Outcome, Sent, Window
 from mailward.policy import owners
 from mailward.policy.limits import ALL, Act, Count, Limit, RuleSet, base_windows, effective_windows
+from mailward.policy.ratelimit import item_of
 from policyd.answers import GRANTED, Decision, Hit, answer_of
-from policyd.attempts import Attempt, Attempts, Booking, Slot
+from policyd.attempts import Attempt, Attempts, Booking, Repeat, Slot
 from policyd.protocol import Attributes
 
 __all__ = ["Decision", "Hit", "Plan", "Rules"]
@@ -60,7 +61,7 @@ class Plan:
         self.instance = ""
         self.limits: list[Limit] = []  # of the charges, in their order
         self.bookings: list[Booking] = []
-        self.repeats: Sequence[Slot] = ()
+        self.repeats: Sequence[Repeat] = ()
 
     def decide(self, outcome: Outcome | None) -> Decision:
         """Say what Postfix is answered. `outcome` None: nobody could count."""
@@ -80,7 +81,7 @@ class Plan:
 class Request:
     """One request as the limits look at it: the parts that several of them want are read once."""
 
-    __slots__ = ("account", "attempt", "attributes", "octets", "recipient", "recipients", "stage")
+    __slots__ = ("account", "attempt", "attributes", "domain", "octets", "recipient", "recipients", "stage")
 
     def __init__(self, attributes: Attributes, stage: str, account: str, attempt: Attempt | None) -> None:
         self.attributes = attributes
@@ -88,6 +89,7 @@ class Request:
         self.account = account
         self.attempt = attempt
         self.recipient = owners.read_address(attributes.get("recipient", ""))
+        self.domain = self.recipient.domain  # the one that is being counted for, of those it may go to
         self.recipients = _number(attributes.get("recipient_count", "")) if stage in _AFTER_RECIPIENTS else 0
         self.octets = _number(attributes.get("size", ""))
 
@@ -213,13 +215,20 @@ class _CompiledLimit:
             return  # without limit; whom the account writes to is still learnt
         if self._conditions is not None and not self._conditions.matches(asked.attributes):
             return
+        if not self._by_domain:
+            self._charge(asked, self.limit.name, windows, plan, charges)
+            return
+        for asked.domain in recipient.domains:
+            self._charge(asked, (self.limit.name, asked.domain), windows, plan, charges)
+
+    def _charge(
+        self, asked: Request, slot: Slot, windows: tuple[Window, ...], plan: Plan, charges: list[Charge]
+    ) -> None:
         owner = _subject(self._owner, asked)
         if not owner:
             return
-        name = self.limit.name
-        slot: Slot = (name, recipient.domain) if self._by_domain else name
-        cost, seen = self._cost(asked, slot, plan)
-        if not cost:
+        booking = self._booking(asked, slot, plan)
+        if booking is None:
             return
         rest = ""
         if self._others:
@@ -227,29 +236,39 @@ class _CompiledLimit:
             if not all(parts):
                 return
             rest = owners.rest_of(parts)
-        item = recipient.item if self._kind is not Kind.AMOUNT else b""
-        charges.append(Charge(CounterKey(owner, name, rest), windows, cost, self._kind, item, self._force))
+        item = b""
+        if self._kind is not Kind.AMOUNT:
+            # One that is counted for its extension is another to the set, too.
+            item = item_of(asked.recipient.exact) if booking.is_of_its_own else asked.recipient.item
+        key = CounterKey(owner, self.limit.name, rest)
+        charges.append(Charge(key, windows, booking.cost, self._kind, item, self._force))
         plan.limits.append(self.limit)
-        plan.bookings.append(Booking(slot, cost, seen))
+        plan.bookings.append(booking)
 
-    def _cost(self, asked: Request, slot: Slot, plan: Plan) -> tuple[int, int]:
-        """Return what is still to be charged of this attempt, and what the recipient is remembered as."""
+    def _booking(self, asked: Request, slot: Slot, plan: Plan) -> Booking | None:
+        """Return what is still to be charged of this attempt; None: nothing."""
         attempt, count = asked.attempt, self._count
         if count is Count.MESSAGES:
-            return (0 if attempt is not None and slot in attempt.amounts else 1), 0
+            return None if attempt is not None and slot in attempt.amounts else Booking(slot, 1)
         if count is Count.BYTES:
             charged = attempt.amounts.get(slot, 0) if attempt is not None else 0
-            return max(0, asked.octets - charged), 0
+            return Booking(slot, asked.octets - charged) if asked.octets > charged else None
         if count is Count.RECIPIENTS and asked.stage != "RCPT":
             left = attempt.left_of(slot, asked.recipients) if attempt is not None else asked.recipients
-            return left, 0
-        if not asked.recipient.plain:
-            return 0, 0
-        seen = hash((slot, asked.recipient.plain)) or 1
-        if attempt is not None and seen in attempt.seen:
-            plan.repeats = (*plan.repeats, slot)
-            return 0, 0
-        return 1, seen
+            return Booking(slot, left) if left else None
+        return _booking_of_recipient(asked, slot, plan) if asked.recipient.plain else None
+
+
+def _booking_of_recipient(asked: Request, slot: Slot, plan: Plan) -> Booking | None:
+    attempt, recipient = asked.attempt, asked.recipient
+    written = hash((slot, recipient.exact))
+    plain = written if recipient.plain == recipient.exact else hash((slot, recipient.plain))
+    if attempt is not None and attempt.is_repeat(slot, written, plain):
+        plan.repeats = (*plan.repeats, Repeat(slot, written))
+        return None
+    if attempt is not None and plain in attempt.seen:
+        return Booking(slot, 1, (written,), is_of_its_own=True)
+    return Booking(slot, 1, (written,) if plain == written else (written, plain))
 
 
 def _subject(per: str, asked: Request) -> str:
@@ -265,7 +284,7 @@ _SUBJECTS: Mapping[str, Callable[[Request], str]] = {
     "sender_domain": lambda asked: owners.read_address(asked.attributes.get("sender", "")).domain,
     "client_address": lambda asked: owners.client(asked.attributes.get("client_address", "")),
     "client_network": lambda asked: owners.network(asked.attributes.get("client_address", "")),
-    "recipient_domain": lambda asked: asked.recipient.domain,
+    "recipient_domain": lambda asked: asked.domain,
     ALL: lambda _asked: ALL,
 }
 

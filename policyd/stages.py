@@ -16,6 +16,10 @@ from policyd.protocol import Attributes
 NOTE: Final = "stages"  # the note's name in the store
 MISPLACED: Final = "misplaced_limits"  # the counter's name; its label is the limit's name
 ENOUGH = 100  # requests; before so many came, a stage that has not been seen may still be
+# Before so many came over so long, nobody may have sent anything yet: strangers' mail comes to a new machine within minutes, and
+# its first user perhaps on Monday.
+ENOUGH_WITHOUT_LOGIN = 5_000
+ENOUGH_SECONDS_WITHOUT_LOGIN = 86400.0
 FORGOTTEN_SECONDS = 7 * 86400.0
 _STALE_SECONDS = 3600.0  # a note is written again when a stage in it is older than that
 _STAGES = frozenset({"CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE", "VRFY", "ETRN"})
@@ -31,12 +35,14 @@ class StageObserver:
         self._told: set[str] = set()
         self._seen: dict[str, float] = {}
         self._requests = 0
+        self._since = 0.0
 
     def saw(self, request: Attributes, now: float) -> None:
         """Take note of a request."""
         stage = request.get("protocol_state", "")
         if stage in _STAGES:
             self._requests += 1
+            self._since = self._since or now
             self._seen[stage + "+login" if request.get("sasl_username") else stage] = now
 
     def review(self, note: str, now: float) -> str:
@@ -48,12 +54,19 @@ class StageObserver:
         kept = {stage: at for stage, at in seen.items() if now - at < _STALE_SECONDS}
         seen.update({stage: at for stage, at in self._seen.items() if stage not in kept})
         if self._requests >= ENOUGH:
+            has_logins = any(stage.endswith("+login") for stage in seen)
             for limit, why in misplaced(self._limits, set(seen)):
+                if limit.needs_login and not has_logins and not self._expects_logins(now):
+                    continue
                 if limit.name not in self._told:
                     self._told.add(limit.name)
                     self._metrics.count(MISPLACED, limit.name)
                     self._on_event("warning", "limit-misplaced", limit=limit.name, reason=why)
         return shown_note(seen)
+
+    def _expects_logins(self, now: float) -> bool:
+        """Say whether somebody would have come with a login by now."""
+        return self._requests >= ENOUGH_WITHOUT_LOGIN and now - self._since >= ENOUGH_SECONDS_WITHOUT_LOGIN
 
 
 def stages_of(note: str, now: float) -> dict[str, float]:

@@ -160,6 +160,7 @@ def _read_incident(values: Any) -> Incident:
         closed_at=float(values["closed_at"]),
         told=str(values["told"]),
         telling_until=float(values["telling_until"]),
+        refused=int(values.get("refused", 0)),
     )
 
 

@@ -21,9 +21,10 @@ class Raise:
 class Incident:
     """An account that has reached a limit, from the first hit until it has been quiet for long enough.
 
-    `cause` is the limit's name, or "login-networks". `hits` counts refused requests since the account was resumed last. `told`
-    is what has been told of it: "" (nothing yet), "opened", "suspended", "closed". Whoever tells takes it first: nobody else
-    does before `telling_until`. `closed_at` is 0 while it is open.
+    `cause` is the limit's name, or "login-networks". `hits` counts requests that reached a limit since the account was resumed
+    last, `refused` those among them that a limit has refused which suspends. `told` is what has been told of it: "" (nothing
+    yet), "opened", "suspended", "closed". Whoever tells takes it first: nobody else does before `telling_until`. `closed_at` is 0
+    while it is open.
     """
 
     opened_at: float
@@ -33,6 +34,7 @@ class Incident:
     closed_at: float = 0.0
     told: str = ""
     telling_until: float = 0.0
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

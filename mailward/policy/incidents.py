@@ -21,17 +21,23 @@ Step = tuple[Account, tuple[AuditEntry, ...]]
 
 
 def hit(account: Account, cause: str, hits: int, suspend_after: int, now: float) -> Step:
-    """Count refused requests: the first one opens an incident, `suspend_after` of them (0: never) suspend the account."""
+    """Count requests that reached a limit: the first one opens an incident.
+
+    `suspend_after` is above 0 where the limit refused them and suspends: so many of those together suspend the account. Hits of
+    other limits (which only log or hold, or suspend nobody) bring it no nearer to that.
+    """
     incident, entries = account.incident, []
     if incident is None or incident.closed_at:
         # One whose closing has not been told goes on, for those who were told; whoever is telling it just now still is.
         told, telling_until = (incident.told, incident.telling_until) if incident is not None else ("", 0.0)
         incident = Incident(now, cause, 0, now, told=told, telling_until=telling_until)
         entries.append(AuditEntry(now, AUTOMATIC, "incident-opened", account.name, f"limit {cause} reached"))
-    incident = replace(incident, hits=incident.hits + hits, last_hit_at=max(now, incident.last_hit_at))
+    refused = incident.refused + (hits if suspend_after else 0)
+    last_hit_at = max(now, incident.last_hit_at)
+    incident = replace(incident, hits=incident.hits + hits, refused=refused, last_hit_at=last_hit_at)
     account = replace(account, incident=incident)
-    if suspend_after and incident.hits >= suspend_after and account.suspension is None:
-        account, more = suspend(account, AUTOMATIC, f"limit {cause} reached, {incident.hits} refused", now)
+    if suspend_after and refused >= suspend_after and account.suspension is None:
+        account, more = suspend(account, AUTOMATIC, f"limit {cause} reached, {refused} refused", now)
         entries += more
     return account, tuple(entries)
 
@@ -80,7 +86,7 @@ def resume(account: Account, who: str, why: str, now: float) -> Step:
     incident = account.incident
     if incident is not None:
         told_before = "opened" if incident.told == "suspended" else incident.told  # the next suspension is told again
-        incident = replace(incident, hits=0, last_hit_at=now, told=told_before)
+        incident = replace(incident, hits=0, refused=0, last_hit_at=now, told=told_before)
     before = f"suspended by {account.suspension.by}: {account.suspension.why}"
     entry = AuditEntry(now, who, "resume", account.name, why, before, "active")
     return replace(account, suspension=None, incident=incident, is_tightened=False), (entry,)

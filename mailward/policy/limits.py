@@ -98,6 +98,11 @@ class Limit:
         return "sasl_username" in self.per
 
     @property
+    def needs_login(self) -> bool:
+        """Whether it counts only what is sent with a login."""
+        return any(subject.startswith("sasl_") for subject in self.per)
+
+    @property
     def is_of_recipients(self) -> bool:
         """Whether it wants to see the recipient."""
         return self.count in OF_ITEMS or "recipient_domain" in self.per or self.match.needs("recipient")
@@ -244,7 +249,8 @@ def _part(most: int, tighten: float) -> int:
 def misplaced(limits: Sequence[Limit], stages_seen: frozenset[str] | set[str]) -> list[tuple[Limit, str]]:
     """Return the limits that never count, or miss something, where Postfix calls us, each with why.
 
-    `stages_seen` are the protocol_states at which requests came, with "+login" where one came with a login.
+    `stages_seen` are the protocol_states at which requests came, with "+login" where one came with a login. A limit that cannot
+    see what it counts wherever Postfix calls is told even where none has come yet.
     """
     found = []
     for limit in limits:
@@ -255,10 +261,15 @@ def misplaced(limits: Sequence[Limit], stages_seen: frozenset[str] | set[str]) -
 
 
 def _why_misplaced(limit: Limit, stages_seen: frozenset[str] | set[str]) -> str:
+    if limit.count is Count.BYTES and limit.is_of_recipients:
+        return (
+            "Postfix tells a message's size at END-OF-MESSAGE, and there no recipient where it has several: it counts"
+            " messages to one recipient, and what a client may announce; count messages or recipients, or leave the"
+            " recipient out of per and match"
+        )
     if not stages_seen:
         return ""
-    needs_login = any(subject.startswith("sasl_") for subject in limit.per)
-    seen = {stage.removesuffix("+login") for stage in stages_seen if not needs_login or stage.endswith("+login")}
+    seen = {stage.removesuffix("+login") for stage in stages_seen if not limit.needs_login or stage.endswith("+login")}
     called_at = f"Postfix calls at {', '.join(sorted(seen))} only"
     if not seen:
         return (

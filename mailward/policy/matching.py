@@ -9,6 +9,9 @@
 
 An attribute matches where one of its patterns does and none with "!" does; with patterns of "!" alone, where none does. Every
 attribute that is named has to match.
+
+A routed address (`box%example.org@localhost`, mailward.policy.routes) is told from what it may mean: a pattern matches where it
+matches any of that, and one with "!" only where it is the very address. No domain behind a "!" lets one pass.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 
 from mailward.model.domain import InvalidDomain, normalize
 from mailward.model.greylist import EntryKind
-from mailward.policy.owners import account_of, domain_of_account, read_address
+from mailward.policy.owners import Address, account_of, domain_of_account, read_address
 from mailward.policy.subjects import Subjects, compile_subjects, normalize_subject, read_listed_client, which
 
 MAX_PATTERN = 320
@@ -63,9 +66,9 @@ class _Condition:
     has_unwanted: bool
 
     def matches(self, value: str) -> bool:
-        if self.has_unwanted and _is_among(self.attribute, value, self.unwanted):
+        if self.has_unwanted and _is_among(self.attribute, value, self.unwanted, is_wanted=False):
             return False
-        return not self.has_wanted or _is_among(self.attribute, value, self.wanted)
+        return not self.has_wanted or _is_among(self.attribute, value, self.wanted, is_wanted=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ def normalize_pattern(attribute: str, text: str) -> str:
     return read_address(text).exact
 
 
-def _is_among(attribute: str, value: str, patterns: _Patterns) -> bool:
+def _is_among(attribute: str, value: str, patterns: _Patterns, *, is_wanted: bool) -> bool:
     if not value:
         return "" in patterns.exact
     if patterns.is_any:
@@ -155,7 +158,19 @@ def _is_among(attribute: str, value: str, patterns: _Patterns) -> bool:
         return account in patterns.exact or (bool(patterns.domains) and domain_of_account(account) in patterns.domains)
     if attribute in ADDRESSES:
         address = read_address(value)
-        return address.exact in patterns.exact or address.plain in patterns.exact or address.domain in patterns.domains
+        if address.exact in patterns.exact or address.plain in patterns.exact:
+            return True
+        if address.is_routed:
+            return is_wanted and _may_be_among(address, patterns)
+        return address.domain in patterns.domains
     if patterns.networks is not None:
         return which(patterns.networks, read_listed_client(value, ""), (), ()) is not None
     return value.lower() in patterns.exact
+
+
+def _may_be_among(address: Address, patterns: _Patterns) -> bool:
+    if address.is_unclear:
+        return bool(patterns.domains) or any("@" in text for text in patterns.exact)
+    return any(domain in patterns.domains for domain in address.domains) or any(
+        way in patterns.exact for way in address.ways
+    )

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import string
 from typing import NamedTuple
 
 from mailward.model.domain import InvalidDomain, normalize
 from mailward.policy.greylist_key import UNKNOWN_NETWORK, correspondent, network_of
 from mailward.policy.ratelimit import item_of
+from mailward.policy.routes import UNCLEAR, read_route
 
 MAX_OWNER = 340
 MAX_ACCOUNT = 320
@@ -21,17 +23,27 @@ IPV4_PREFIX = 24  # of a client's network
 IPV6_PREFIX = 64
 
 _NOT_PLAIN = re.compile("[^!-~]")
+_NOT_PLAIN_IN_ACCOUNT = re.compile(r"[^!-\[\]-~]")
+_AS_SHOWN = re.compile(r"(?:[!-@\[\]-~]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}|\\~[0-9a-f]{16}\Z)+")
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _MAX_DOMAIN = 253
 _DIGEST_OCTETS = 8
 
 
 class Address(NamedTuple):
-    """An address: `exact` as correspondents are kept, `plain` without its extension, its domain, what a set has of it."""
+    """An address: `exact` as correspondents are kept, `plain` without its extension, its domain, what a set has of it.
+
+    `domains` are all that mail to it counts for; `ways` are the addresses that a routed one may mean (mailward.policy.routes).
+    """
 
     exact: str
     plain: str
     domain: str
     item: bytes
+    domains: tuple[str, ...] = ()
+    is_routed: bool = False
+    is_unclear: bool = False
+    ways: tuple[str, ...] = ()
 
 
 NO_ADDRESS = Address("", "", "", b"")
@@ -39,12 +51,34 @@ NO_ADDRESS = Address("", "", "", b"")
 
 @functools.lru_cache(maxsize=4096)
 def account_of(login: str) -> str:
-    r"""Return the account's name: the login in lower case; what is not printable ASCII is escaped.
+    r"""Return the account's name: the login with A to Z in lower case, as Dovecot has it, and the rest escaped.
 
-    >>> account_of("Alice@Example.com"), account_of("b\u00e9a 1")
-    ('alice@example.com', 'b\\xe9a\\x201')
+    No two logins that Dovecot tells apart have one name: the backslash is escaped, too.
+
+    >>> account_of("Alice@Example.com"), account_of("B\u00c9a 1"), account_of(r"b\x20")
+    ('alice@example.com', 'b\\xc9a\\x201', 'b\\x5cx20')
     """
-    return _clipped(_escaped(login.lower()), MAX_ACCOUNT)
+    lower = login.lower() if login.isascii() else login.translate(_ASCII_LOWER)
+    if lower.isascii() and lower.isprintable() and " " not in lower and "\\" not in lower:
+        escaped = lower
+    else:
+        escaped = _NOT_PLAIN_IN_ACCOUNT.sub(_escape, lower)
+    return _clipped(escaped, MAX_ACCOUNT, "\\~")
+
+
+@functools.lru_cache(maxsize=4096)
+def account_named(text: str) -> str:
+    r"""Return the account that an operator names: by its login, or by its name as it is shown.
+
+    >>> account_named("Alice@Example.com"), account_named(r"b\xc9a"), account_named(r"DOMAIN\alice")
+    ('alice@example.com', 'b\\xc9a', 'domain\\x5calice')
+    """
+    return text if len(text) <= MAX_ACCOUNT and _AS_SHOWN.fullmatch(text) else account_of(text)
+
+
+def is_escaped(account: str) -> bool:
+    """Say whether an account's name is not its login itself."""
+    return "\\" in account
 
 
 @functools.lru_cache(maxsize=4096)
@@ -74,10 +108,19 @@ def read_address(text: str) -> Address:
     except UnicodeEncodeError:
         octets = text.encode("utf-8", "backslashreplace")
     exact = correspondent(octets)
-    local_part, at, domain = exact.rpartition("@")
-    name, plus, _ = local_part.partition("+")
-    plain = f"{name}@{domain}" if plus and name else exact
-    return Address(exact, plain, _clipped(domain, _MAX_DOMAIN) if at else "", item_of(plain))
+    local_part, at, domain_octets = octets.rpartition(b"@")
+    if not at:
+        local_part, domain_octets = octets, b""
+    domain = _domain_of(domain_octets)
+    route = read_route(local_part)
+    if route is None:
+        plain = _without_extension(exact)
+        return Address(exact, plain, domain, item_of(plain), (domain,) if domain else ())
+    # What stands for those that cannot be told is one for all of them.
+    others = (UNCLEAR,) if route.is_unclear else tuple(_domain_of(one) for one in route.domains)
+    domains = tuple(dict.fromkeys(one for one in (domain, *others) if one))
+    ways = () if route.is_unclear else tuple(_without_extension(correspondent(one)) for one in route.addresses)
+    return Address(exact, exact, domain, item_of(exact), domains, True, route.is_unclear, ways)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -115,10 +158,18 @@ def _domain(text: str) -> str:
         return _clipped(text, _MAX_DOMAIN)
 
 
-def _escaped(text: str) -> str:
-    if text.isascii() and text.isprintable() and " " not in text:
-        return text
-    return _NOT_PLAIN.sub(_escape, text)
+@functools.lru_cache(maxsize=4096)
+def _domain_of(octets: bytes) -> str:
+    try:
+        return normalize(octets.decode("utf-8"))
+    except (InvalidDomain, UnicodeDecodeError):
+        return _clipped(_NOT_PLAIN.sub(_escape, octets.lower().decode("latin-1")), _MAX_DOMAIN)
+
+
+def _without_extension(exact: str) -> str:
+    local_part, _, domain = exact.rpartition("@")
+    name, plus, _ = local_part.partition("+")
+    return f"{name}@{domain}" if plus and name else exact
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -126,9 +177,9 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _clipped(text: str, most: int) -> str:
+def _clipped(text: str, most: int, mark: str = "~") -> str:
     """Bound a text so that two that differ stay two."""
     if len(text) <= most:
         return text
     digest = hashlib.blake2b(text.encode("ascii"), digest_size=_DIGEST_OCTETS).hexdigest()
-    return f"{text[: most - 1 - len(digest)]}~{digest}"
+    return f"{text[: most - len(mark) - len(digest)]}{mark}{digest}"

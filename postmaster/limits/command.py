@@ -63,7 +63,7 @@ import click
 
 from mailward.model.accounts import Raise
 from mailward.policy.limits import Count
-from mailward.policy.owners import account_of
+from mailward.policy.owners import account_named
 from mailward.settings.policyd import Settings
 from mailward.settings.rule_set import read_rule_set
 from mailward.settings.values import Rate, read_rate
@@ -237,7 +237,7 @@ def _account(text: str) -> str:
     """Return an account's name as the daemons have it."""
     if not 0 < len(text) <= MAX_LOGIN or text.isspace():
         raise click.BadParameter(f"expected a login of at most {MAX_LOGIN} characters", param_hint="ACCOUNT")
-    return account_of(text)
+    return account_named(text)
 
 
 def _read_rate(text: str) -> Rate:

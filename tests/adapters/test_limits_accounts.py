@@ -19,7 +19,7 @@ from tests.support.limit_dialogues import charge
 START = float(int(time.time()))
 THREADS = 8
 
-INCIDENT = Incident(START, "account-recipients", 3, START + 1.25, START + 2.5, "opened", START + 3.75)
+INCIDENT = Incident(START, "account-recipients", 3, START + 1.25, START + 2.5, "opened", START + 3.75, 2)
 SUSPENSION = Suspension(
     START + 0.5, "root", "sends spam: \"quoted\", 'quoted', {and} so|on; ünïcode ✉\n\ttab \\ %s \x01"
 )

@@ -120,6 +120,19 @@ def test_what_suspends_nobody(story: Story, hits: int, suspend_after: int) -> No
     assert story.account.suspension is None
 
 
+def test_what_refused_nothing_brings_nobody_nearer_to_suspension(story: Story) -> None:
+    story.hit(1000, suspend_after=0, cause="watch")
+    story.hit(49, suspend_after=50)
+    assert story.account.suspension is None
+    story.hit(1000, suspend_after=0, cause="watch")
+    assert story.account.suspension is None
+    story.hit(1, suspend_after=50)
+    assert story.account.suspension is not None
+    assert story.account.suspension.why == "limit recipients reached, 50 refused"
+    assert story.account.incident is not None
+    assert (story.account.incident.hits, story.account.incident.refused) == (2050, 50)
+
+
 def test_a_suspended_account_stays_so_however_quiet_it_is(story: Story) -> None:
     story.hit(1, suspend_after=1)
     for _ in range(5):

@@ -236,6 +236,20 @@ def test_a_limit_that_never_counts_is_found(limit: Limit, seen: set[str], expect
     assert expected in found if expected else not found
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [
+        pytest.param(replace(BYTES, per=("recipient_domain",)), id="per the recipient's domain"),
+        pytest.param(replace(BYTES, per=("sasl_username", "recipient_domain")), id="per a pair"),
+        pytest.param(replace(BYTES, match=compile_match({"recipient": ["@example.org"]})), id="for some recipients"),
+        pytest.param(replace(BYTES, match=compile_match({"recipient": ["!@example.org"]})), id="not for some"),
+    ],
+)
+@pytest.mark.parametrize("seen", [set(), {"RCPT+login", "END-OF-MESSAGE+login"}], ids=["before any came", "everywhere"])
+def test_octets_of_a_recipient_are_misplaced_wherever_postfix_calls(limit: Limit, seen: set[str]) -> None:
+    assert "count messages or recipients" in why(limit, *seen)
+
+
 def test_the_limits_of_a_fresh_install() -> None:
     assert [(one.name, one.count.value, one.suspend_after) for one in DEFAULT_LIMITS] == [
         ("account-recipients", "recipients", 50),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailward.policy.matching import ATTRIBUTES, NEVER, compile_match
-from mailward.policy.owners import account_of, client, network, read_address, rest_of
+from mailward.policy.owners import account_named, account_of, client, network, read_address, rest_of
 
 
 def request(**attributes: str) -> dict[str, str]:
@@ -66,6 +66,36 @@ def test_patterns(patterns: dict[str, list[str]], attributes: dict[str, str], ex
     assert compile_match(patterns).matches(attributes) is expected
 
 
+ROUTED = "victim%gmail.example@localhost"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "recipient", "expected"),
+    [
+        pytest.param(["@gmail.example"], ROUTED, True, id="the domain it goes to"),
+        pytest.param(["@localhost"], ROUTED, True, id="the domain it names"),
+        pytest.param(["victim@gmail.example"], ROUTED, True, id="the address it goes to"),
+        pytest.param(["victim@gmail.example"], "victim+1%gmail.example@localhost", True, id="with an extension"),
+        pytest.param(["victim@gmail.example"], "gmail.example!victim", True, id="as a bang path"),
+        pytest.param(["@other.example"], ROUTED, False, id="another domain"),
+        pytest.param(["bob@gmail.example"], ROUTED, False, id="another address"),
+        pytest.param(["@gmail.example"], "victim(x)%(y)gmail.example@localhost", True, id="what cannot be read"),
+        pytest.param(["@gmail.example"], "victim%gmail.example%a%b%c%d@localhost", True, id="what names too many"),
+        pytest.param(["v@gmail.example"], "v(x)%gmail.example@localhost", True, id="an address that cannot be read"),
+        pytest.param([""], "v(x)%gmail.example@localhost", False, id="wants none"),
+        pytest.param(["!@localhost"], ROUTED, True, id="its own domain lets no route pass"),
+        pytest.param(["!@gmail.example"], ROUTED, True, id="nor another's"),
+        pytest.param(["!victim@gmail.example"], ROUTED, True, id="nor another's address"),
+        pytest.param(["!@localhost"], "v(x)%gmail.example@localhost", True, id="nor what cannot be read"),
+        pytest.param([f"!{ROUTED}"], ROUTED, False, id="the very address does"),
+        pytest.param(["!@localhost"], "victim@localhost", False, id="and a domain without routes"),
+        pytest.param(["!@localhost"], "victim+1@localhost", False, id="or with extensions"),
+    ],
+)
+def test_a_routed_recipient_leads_past_no_pattern(patterns: list[str], recipient: str, expected: bool) -> None:
+    assert compile_match({"recipient": patterns}).matches(request(recipient=recipient)) is expected
+
+
 @pytest.mark.parametrize(
     ("attribute", "pattern"),
     [
@@ -109,3 +139,45 @@ def test_an_owner_is_plain_and_short_whatever_came_in(value: str) -> None:
 def test_two_long_logins_stay_two(start: str) -> None:
     assert account_of(start + "x") != account_of(start + "y")
     assert len(account_of(start)) == 320
+
+
+@pytest.mark.parametrize(
+    ("login", "account"),
+    [
+        pytest.param("Alice@Example.COM", "alice@example.com", id="ASCII in lower case"),
+        pytest.param("\u00c9va", r"\xc9va", id="the rest as it is"),
+        pytest.param("\u212aarl", r"\u212aarl", id="a Kelvin sign is no k"),
+        pytest.param(r"DOMAIN\alice", r"domain\x5calice", id="a backslash"),
+        pytest.param("\udcff\U0001f600", r"\udcff\U0001f600", id="no text, and an emoji"),
+    ],
+)
+def test_an_accounts_name(login: str, account: str) -> None:
+    assert account_of(login) == account
+    assert account_named(account) == account
+    assert account_named(login) == account
+
+
+LOGINS = (
+    st.text("aA\u00e9\u00c9\\x5cu0~ \u212a", max_size=8)
+    | st.text(max_size=4)
+    | st.text("a~", min_size=315, max_size=400)
+)
+
+
+def lower(login: str) -> str:
+    """Lower-case as Dovecot does."""
+    return "".join(one.lower() if one.isascii() else one for one in login)
+
+
+@given(LOGINS, LOGINS)
+def test_two_logins_that_dovecot_tells_apart_have_two_names(one: str, other: str) -> None:
+    assert (account_of(one) == account_of(other)) is (lower(one) == lower(other))
+    escaped = account_of(one)
+    assert (account_of(escaped) == escaped) is ("\\" not in escaped)
+    assert account_named(escaped) == escaped
+
+
+def test_no_login_is_like_one_that_was_cut() -> None:
+    cut = account_of("a" * 400)
+    assert len(cut) == 320
+    assert account_of(cut) != cut

@@ -10,7 +10,7 @@ from mailward.model.limits import Charge, Charging, CounterKey, Outcome, Reading
 from mailward.policy.limits import Act, Count, Limit
 from mailward.policy.matching import compile_match
 from mailward.policy.ratelimit import charge
-from policyd.attempts import Attempts, Booking, Slot
+from policyd.attempts import MAX_ASKED, MAX_EXTENDED, Attempts, Booking, Repeat
 from tests.policyd.rules_support import ALICE, Policy
 
 HOUR = 3600.0
@@ -45,6 +45,67 @@ def test_one_person_with_extensions_is_one_recipient() -> None:
     policy = Policy([limit(Count.RECIPIENTS)])
     policy.send("1", "a@x.example", "A+1@x.example", "a+2@X.EXAMPLE", "b@x.example")
     assert total(policy) == 2
+
+
+def extended(number: int) -> list[str]:
+    return [f"a+{one}@x.example" for one in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("count", "recipients", "expected"),
+    [
+        pytest.param(Count.RECIPIENTS, extended(MAX_EXTENDED + 1), 1, id="extensions of one person"),
+        pytest.param(
+            Count.RECIPIENTS, extended(700), 700 - MAX_EXTENDED, id="more extensions than a person's mail has"
+        ),
+        pytest.param(Count.DISTINCT, extended(700), 700 - MAX_EXTENDED, id="different to the set, too"),
+        pytest.param(Count.FIRST_TIME, extended(700), 700 - MAX_EXTENDED, id="and new"),
+        pytest.param(Count.RECIPIENTS, extended(8) * MAX_ASKED, 1, id="extensions, and several lists that ask of them"),
+        pytest.param(Count.RECIPIENTS, ["a@x.example"] * MAX_ASKED, 1, id="several lists that ask"),
+        pytest.param(Count.RECIPIENTS, ["a@x.example"] * 20, 21 - MAX_ASKED, id="a copy for each ORCPT"),
+        pytest.param(
+            Count.RECIPIENTS, [f"{one}@x.example" for one in range(60)] * 2, 60, id="two lists, and many recipients"
+        ),
+        pytest.param(
+            Count.RECIPIENTS,
+            [f"@a+b:box{one}%x.example@localhost" for one in range(700)],
+            700,
+            id="a route is no extension",
+        ),
+        pytest.param(
+            Count.FIRST_TIME,
+            [f'"@a+b:box{one}%x.example"@localhost' for one in range(700)],
+            700,
+            id="a quoted route is none either",
+        ),
+        pytest.param(Count.RECIPIENTS, [f"a+b%{one}.example" for one in range(50)], 50, id="a route without a domain"),
+        pytest.param(Count.RECIPIENTS, [f"x.example!a+{one}" for one in range(50)], 50, id="a bang path"),
+    ],
+)
+def test_what_looks_like_a_repetition_is_free_so_often(count: Count, recipients: list[str], expected: int) -> None:
+    policy = Policy([limit(count)])
+    for recipient in recipients:
+        policy.ask("RCPT", instance="1", login=ALICE, recipient=recipient)
+    assert total(policy) == expected
+
+
+@pytest.mark.parametrize(
+    ("recipients", "recipient_count"),
+    [
+        pytest.param(extended(700), 700, id="extensions"),
+        pytest.param(["a@x.example"] * 20, 20, id="copies"),
+        pytest.param(["a@x.example", "b@x.example", "a@x.example"], 3, id="one that is named twice"),
+        pytest.param(["a@x.example", "b@x.example"] * 2, 2, id="two lists that ask"),
+        pytest.param(extended(700) * 2, 700, id="two lists that ask of extensions"),
+    ],
+)
+def test_what_was_counted_at_rcpt_is_not_counted_again_at_the_end(recipients: list[str], recipient_count: int) -> None:
+    policy = Policy([limit(Count.RECIPIENTS)])
+    for recipient in recipients:
+        policy.ask("RCPT", instance="1", login=ALICE, recipient=recipient)
+    for stage in ("DATA", "END-OF-MESSAGE"):
+        policy.ask(stage, instance="1", login=ALICE, recipient_count=str(recipient_count))
+        assert policy.costs() == []
 
 
 def test_recipients_that_were_not_asked_of_are_counted_at_the_end() -> None:
@@ -166,7 +227,7 @@ class Booked:
     def __init__(self, instance: str, *bookings: Booking) -> None:
         self.instance = instance
         self.bookings = bookings
-        self.repeats: tuple[Slot, ...] = ()
+        self.repeats: tuple[Repeat, ...] = ()
         key = CounterKey("all", "one")
         self.charging = Charging(tuple(Charge(key, (), booking.cost) for booking in bookings))
 
@@ -186,7 +247,7 @@ def test_recipients_of_all_attempts_together_are_bounded() -> None:
     attempts = Attempts(most_things=50)
     for instance in range(20):
         for number in range(1, 10):
-            attempts.charged(Booked(str(instance), Booking("one", 1, number)), GRANTED)
+            attempts.charged(Booked(str(instance), Booking("one", 1, (number,))), GRANTED)
     assert len(attempts) == 5
     assert attempts.find("19") is not None
 
@@ -197,7 +258,10 @@ def test_what_the_store_refused_is_not_kept() -> None:
     assert len(attempts) == 0
 
 
-RECIPIENTS = st.lists(st.sampled_from(["a@x.example", "a+1@x.example", "b@x.example", "C@y.example", "c@y.example"]))
+SPELLINGS = ["a@x.example", "a+1@x.example", "b@x.example", "C@y.example", "c@y.example"]
+RECIPIENTS = st.lists(st.sampled_from([*SPELLINGS, *SPELLINGS]), unique=True) | st.permutations(
+    [*SPELLINGS, *SPELLINGS]
+)
 
 
 @settings(max_examples=60)

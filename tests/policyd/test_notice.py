@@ -41,7 +41,7 @@ def test_who_is_woken_reads_what_happened_and_what_to_do() -> None:
     words = text(notice(suspended=SUSPENDED))
     for part in (
         "alice@example.com has reached the limit account-surge. It is SUSPENDED: it can neither send nor log in.",
-        "refused:    51 times",
+        "reached:    51 times",
         "since:      2027-01-15 08:00:00 UTC",
         "suspended:  2027-01-15 08:00:30 UTC, by mailward-policyd",
         "seen by:    mx.example.net",
@@ -49,6 +49,13 @@ def test_who_is_woken_reads_what_happened_and_what_to_do() -> None:
         "mailward limits resume alice@example.com",
     ):
         assert part in words
+
+
+def test_what_was_only_logged_is_not_called_refused() -> None:
+    incident = Incident(START, "watch", 51, START + 30)
+    made = make_notice(Account(ALICE, incident), "opened", "mx.example.net")
+    assert "refused" not in text(made)
+    assert json.loads(as_json(made))["refused"] == 0
 
 
 @pytest.mark.parametrize(

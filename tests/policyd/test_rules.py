@@ -199,6 +199,95 @@ def test_an_account_is_not_hit_by_what_others_used_up() -> None:
     assert ask_until_over(replace(MAIL, per=("sasl_domain",))).hits == (Hit("", "mail", 0),)
 
 
+@pytest.mark.parametrize(
+    ("limits", "hits"),
+    [
+        pytest.param([replace(MAIL, act=Act.LOG, suspend_after=5)], (Hit(ALICE, "mail", 0),), id="logged"),
+        pytest.param([replace(MAIL, act=Act.HOLD, suspend_after=5)], (Hit(ALICE, "mail", 0),), id="held"),
+        pytest.param([replace(MAIL, suspend_after=5)], (Hit(ALICE, "mail", 5),), id="deferred"),
+        pytest.param([replace(MAIL, act=Act.REJECT, suspend_after=5)], (Hit(ALICE, "mail", 5),), id="rejected"),
+        pytest.param(
+            [replace(MAIL, act=Act.LOG, suspend_after=1), replace(MAIL, name="b", suspend_after=50)],
+            (Hit("", "mail", 0), Hit(ALICE, "b", 50)),
+            id="logged by one, refused by the other",
+        ),
+        pytest.param(
+            [replace(MAIL, act=Act.LOG), replace(MAIL, name="b")],
+            (Hit("", "mail", 0), Hit(ALICE, "b", 0)),
+            id="what refuses says why",
+        ),
+    ],
+)
+def test_only_what_is_refused_brings_an_account_nearer_to_suspension(
+    limits: list[Limit], hits: tuple[Hit, ...]
+) -> None:
+    assert ask_until_over(*limits).hits == hits
+
+
+# ---- routed addresses ----
+
+OF_DOMAIN = replace(MAIL, per=("recipient_domain",))
+
+
+@pytest.mark.parametrize(
+    ("recipient", "domains"),
+    [
+        pytest.param("a@gmail.example", ["gmail.example"], id="none"),
+        pytest.param("a%gmail.example@localhost", ["localhost", "gmail.example"], id="percent"),
+        pytest.param('"a%GMail.example"@localhost', ["localhost", "gmail.example"], id="quoted"),
+        pytest.param("a%gmail.example", ["gmail.example"], id="percent without a domain"),
+        pytest.param("gmail.example!a@localhost", ["localhost", "gmail.example"], id="bang path"),
+        pytest.param("gmail.example!a", ["gmail.example"], id="bang path without a domain"),
+        pytest.param("@relay:a%gmail.example@localhost", ["localhost", "relay", "gmail.example"], id="source route"),
+        pytest.param(
+            "a%gmail.example%localhost@localhost", ["localhost", "gmail.example"], id="to itself and then elsewhere"
+        ),
+        pytest.param("a%x1@gmail.example", ["gmail.example", "x1"], id="somebody else's domain reads its own"),
+        pytest.param("a%b%c%d%e%gmail.example@localhost", ["localhost", "%"], id="more than can be meant"),
+        pytest.param("a(x)%(y)gmail.example@localhost", ["localhost", "%"], id="what postfix parses anew"),
+        pytest.param("a:1@gmail.example", ["gmail.example"], id="no route"),
+        pytest.param("a%@localhost", ["localhost"], id="to nowhere"),
+    ],
+)
+def test_a_routed_address_counts_for_every_domain_it_may_go_to(recipient: str, domains: list[str]) -> None:
+    policy = Policy([OF_DOMAIN])
+    policy.ask(recipient=recipient, instance="1")
+    charges = policy.plans[-1].charging.charges
+    assert [one.key.owner for one in charges] == [f"recipient_domain={domain}" for domain in domains]
+    policy.ask(recipient=recipient, instance="1")
+    assert policy.costs() == []
+
+
+@pytest.mark.parametrize(
+    "route",
+    ["v{}%gmail.example@localhost", '"v{}%gmail.example"@localhost', "gmail.example!v{}", "v{}%x{}@gmail.example"],
+    ids=["percent", "quoted", "bang", "domains-of-its-own"],
+)
+def test_no_route_leads_past_a_domains_limit(route: str) -> None:
+    policy = Policy([OF_DOMAIN])
+    for number, recipient in enumerate(["a@gmail.example", "b@gmail.example"]):
+        assert policy.ask(recipient=recipient, instance=str(number)).action == "DUNNO"
+    decision = policy.ask(recipient=route.format(1, 1), instance="x")
+    assert (decision.limit, decision.hits) == ("mail", (Hit("", "mail", 0),))
+
+
+def test_what_cannot_be_read_shares_one_limit() -> None:
+    policy = Policy([OF_DOMAIN])
+    asked = [f"v(x)%gmail.example@d{number}.example" for number in range(4)]
+    actions = [policy.ask(recipient=recipient, instance=recipient).action[:5] for recipient in asked]
+    assert actions == ["DUNNO", "DUNNO", "DEFER", "DEFER"]
+
+
+def test_a_limit_that_several_charges_of_a_request_reach_is_one_hit() -> None:
+    limit = replace(MAIL, per=("sasl_username", "recipient_domain"), windows=(Window(0, HOUR),), suspend_after=3)
+    shadow = replace(limit, name="shadow", is_shadow=True, suspend_after=0)
+    decision = Policy([limit, shadow]).ask(login=ALICE, recipient="a%x.example@localhost", instance="1")
+    assert (decision.hits, decision.shadows) == ((Hit(ALICE, "mail", 3),), ("shadow",))
+
+
+# ---- what is not refused ----
+
+
 def test_a_shadow_stops_nothing_and_is_told() -> None:
     decision = ask_until_over(replace(MAIL, is_shadow=True))
     assert decision == Decision("DUNNO", "granted", shadows=("mail",))

@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailward.policy.limits import DEFAULT_LIMITS
-from policyd.stages import ENOUGH, FORGOTTEN_SECONDS, StageObserver, shown_note, stages_of
+from mailward.model.limits import Window
+from mailward.policy.limits import DEFAULT_LIMITS, Count, Limit
+from policyd.stages import (
+    ENOUGH,
+    ENOUGH_SECONDS_WITHOUT_LOGIN,
+    ENOUGH_WITHOUT_LOGIN,
+    FORGOTTEN_SECONDS,
+    StageObserver,
+    shown_note,
+    stages_of,
+)
 
 NOW = 1_767_225_600.0
 DATA = {"protocol_state": "DATA", "sasl_username": "alice"}
@@ -45,6 +54,25 @@ def test_a_limit_that_never_counts_is_told_once() -> None:
     assert told.events[0] == (
         "warning limit-misplaced account-first-time: it counts at RCPT, and Postfix calls at DATA only"
     )
+
+
+@pytest.mark.parametrize(
+    ("requests", "seconds", "is_told"),
+    [
+        pytest.param(ENOUGH_WITHOUT_LOGIN - 1, ENOUGH_SECONDS_WITHOUT_LOGIN, False, id="a quiet day"),
+        pytest.param(ENOUGH_WITHOUT_LOGIN, ENOUGH_SECONDS_WITHOUT_LOGIN - 1, False, id="a busy morning"),
+        pytest.param(ENOUGH_WITHOUT_LOGIN, ENOUGH_SECONDS_WITHOUT_LOGIN, True, id="a day of many"),
+    ],
+)
+def test_that_nobody_logs_in_is_told_when_somebody_would_have(requests: int, seconds: float, is_told: bool) -> None:
+    told = Told()
+    of_all = Limit("all", ("all",), Count.FIRST_TIME, (Window(1, 60.0),))
+    seeing = StageObserver((*DEFAULT_LIMITS, of_all), told, told.on_event)
+    for number in range(requests):
+        seeing.saw({"protocol_state": "DATA"}, NOW + (seconds if number else 0.0))
+    seeing.review("", NOW + seconds)
+    names = ["account-recipients", "account-first-time", "account-surge", "all"]
+    assert told.counted == [("misplaced_limits", name) for name in (names if is_told else ["all"])]
 
 
 def test_what_another_process_has_seen_counts() -> None:

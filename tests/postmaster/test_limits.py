@@ -316,6 +316,19 @@ def test_counters_may_be_kept(limiting: Limiting) -> None:
     assert limiting.used(ALICE)["account-recipients", HOUR] == 200
 
 
+@pytest.mark.parametrize(
+    ("login", "shown"),
+    [("B\u00e9a", r"b\xe9a"), (r"DOMAIN\alice", r"domain\x5calice")],
+    ids=["no-ascii", "a-backslash"],
+)
+def test_an_account_is_named_by_its_login_or_as_it_is_shown(limiting: Limiting, login: str, shown: str) -> None:
+    for name in (login, shown):
+        limiting.succeed("suspend", name)
+        assert list(limiting.store.accounts()) == [shown]
+        limiting.succeed("resume", shown)
+        assert limiting.store.accounts() == {}
+
+
 def test_what_is_not_suspended_keeps_its_counters_when_it_is_resumed(limiting: Limiting) -> None:
     limiting.send(ALICE, 200)
     assert "`mailward limits reset`" in limiting.succeed("resume", ALICE)
