@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
 
-MAX_REPLY = 64 * 1024  # octets; what we ask is answered in some hundred
+MAX_REPLY = 64 * 1024  # octets; the longest is Dovecot's list of commands, some 25 000
 
 
 class HttpError(Exception):
@@ -35,12 +35,12 @@ class Reply:
 
 async def post_json(url: str, content: bytes, headers: Mapping[str, str], seconds: float) -> Reply:
     """Post JSON to a URL and return the reply, whatever its status. Raises HttpError."""
-    try:
-        return await asyncio.wait_for(_post(url, content, headers), seconds)
-    except TimeoutError:
-        raise HttpTimeout(f"no answer within {seconds:g} s") from None
-    except (aiohttp.ClientError, OSError, ValueError, ssl.CertificateError) as error:  # ValueError: a bad URL or header
-        raise HttpError(_why(error)) from None
+    return await _within(seconds, _ask("POST", url, content, {**headers, "Content-Type": "application/json"}))
+
+
+async def get(url: str, headers: Mapping[str, str], seconds: float) -> Reply:
+    """Get what is at a URL and return the reply, whatever its status. Raises HttpError."""
+    return await _within(seconds, _ask("GET", url, None, headers))
 
 
 def place_of(url: str) -> str:
@@ -57,7 +57,16 @@ def place_of(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
-async def _post(url: str, content: bytes, headers: Mapping[str, str]) -> Reply:
+async def _within(seconds: float, asking: Coroutine[None, None, Reply]) -> Reply:
+    try:
+        return await asyncio.wait_for(asking, seconds)
+    except TimeoutError:
+        raise HttpTimeout(f"no answer within {seconds:g} s") from None
+    except (aiohttp.ClientError, OSError, ValueError, ssl.CertificateError) as error:  # ValueError: a bad URL or header
+        raise HttpError(_why(error)) from None
+
+
+async def _ask(method: str, url: str, content: bytes | None, headers: Mapping[str, str]) -> Reply:
     if urlsplit(url).scheme not in ("http", "https"):
         raise HttpError("a URL that is not http or https")
     # A connection for each: they are rare, and one that was kept would be closed by the other side at the worst time.
@@ -68,10 +77,11 @@ async def _post(url: str, content: bytes, headers: Mapping[str, str]) -> Reply:
             trust_env=False,
             auto_decompress=False,  # a small reply that unpacks to a large one stays small
         ) as session,
-        session.post(
+        session.request(
+            method,
             url,
             data=content,
-            headers={"User-Agent": "mailward", **headers, "Content-Type": "application/json"},
+            headers={"User-Agent": "mailward", **headers},
             allow_redirects=False,
         ) as response,
     ):

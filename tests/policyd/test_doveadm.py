@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailward.policy.owners import account_of
 from policyd.doveadm import Doveadm, Kicked, KickError, means_others
 from tests.policyd.incident_support import ALICE
 from tests.policyd.wire_support import HttpServer, http_server
@@ -18,6 +19,27 @@ from tests.support.processes import free_port
 FLUSHED = '["doveadmResponse",[{"entries":"1"}],"flush"]'
 KICKED = '["doveadmResponse",[{"result":"alice@example.com"}],"kick"]'
 NOBODY = '["error",{"type":"exitCode", "exitCode":68},"kick"]'
+KICKED_2_4 = '["doveadmResponse",[{"count":"1"}],"kick"]'
+NOBODY_2_4 = '["doveadmResponse",[{"count":"0"}],"kick"]'
+
+
+def commands_of(*parameters_of_kick: str) -> bytes:
+    """Return the beginning of what Dovecot says it can do."""
+    commands = {"reload": [], "kick": parameters_of_kick, "authCacheFlush": ["socketPath", "user"]}
+    return json.dumps(
+        [
+            {"command": command, "parameters": [{"name": name, "type": "string"} for name in parameters]}
+            for command, parameters in commands.items()
+        ]
+    ).encode()
+
+
+DOVECOT_2_3 = commands_of("socketPath", "force", "mask")
+DOVECOT_2_4 = commands_of("socketPath", "passdbField", "destHost", "mask")
+
+
+def dovecot(reply: bytes | str, status: int = 200, page: bytes = DOVECOT_2_3) -> HttpServer:
+    return HttpServer(status=status, reply=reply.encode() if isinstance(reply, str) else reply, page=page)
 
 
 def kick(server: HttpServer, account: str = ALICE, path: str = "") -> Kicked:
@@ -26,7 +48,7 @@ def kick(server: HttpServer, account: str = ALICE, path: str = "") -> Kicked:
 
 
 def test_the_password_is_forgotten_first_then_the_sessions_end() -> None:
-    server = HttpServer(reply=f"[{FLUSHED},{KICKED}]".encode())
+    server = dovecot(f"[{FLUSHED},{KICKED}]")
     assert kick(server) is Kicked.KICKED
     [posted] = server.posted
     assert json.loads(posted.content) == [
@@ -37,9 +59,19 @@ def test_the_password_is_forgotten_first_then_the_sessions_end() -> None:
     assert posted.headers["authorization"] == "X-Dovecot-API " + base64.b64encode("k:é".encode()).decode()
 
 
+@pytest.mark.parametrize(("reply", "kicked"), [(KICKED_2_4, Kicked.KICKED), (NOBODY_2_4, Kicked.NOBODY)])
+def test_a_dovecot_that_would_panic_is_not_told_to_forget_the_password(reply: str, kicked: Kicked) -> None:
+    server = dovecot(f"[{reply}]", page=DOVECOT_2_4)
+    assert kick(server) is kicked
+    assert [json.loads(posted.content) for posted in server.posted] == [[["kick", {"mask": [ALICE]}, "kick"]]]
+    server = dovecot("[]", page=DOVECOT_2_4)
+    assert kick(server, "*@example.com") is Kicked.REFUSED
+    assert server.posted == []
+
+
 @pytest.mark.parametrize("path", ["", "/", "/doveadm/v1"])
 def test_the_url_may_be_the_listeners_or_the_whole(path: str) -> None:
-    server = HttpServer(reply=f"[{FLUSHED},{NOBODY}]".encode())
+    server = dovecot(f"[{FLUSHED},{NOBODY}]")
     assert kick(server, path=path) is Kicked.NOBODY
     assert server.posted[0].path == "/doveadm/v1"
 
@@ -64,7 +96,7 @@ def test_the_url_may_be_the_listeners_or_the_whole(path: str) -> None:
 )
 def test_what_is_not_known_to_have_happened_is_an_error(status: int, reply: str, reason: str) -> None:
     with pytest.raises(KickError) as caught:
-        kick(HttpServer(status=status, reply=reply.encode()))
+        kick(dovecot(reply, status))
     assert reason in str(caught.value)
 
 
@@ -80,7 +112,9 @@ def test_a_dovecot_that_is_away_is_an_error() -> None:
 @settings(max_examples=15, deadline=None)
 def test_no_reply_is_more_than_an_error(reply: bytes) -> None:
     with pytest.raises(KickError):
-        kick(HttpServer(reply=reply))
+        kick(dovecot(reply))
+    with pytest.raises(KickError):
+        kick(dovecot(f"[{FLUSHED},{KICKED}]", page=reply))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +147,13 @@ def test_a_name_that_dovecot_takes_for_others_too_is_known(account: str, *, is_s
 
 
 def test_whose_name_means_others_is_not_kicked_but_its_password_is_forgotten() -> None:
-    server = HttpServer(reply=f"[{FLUSHED}]".encode())
+    server = dovecot(f"[{FLUSHED}]")
     assert kick(server, "*@example.com") is Kicked.REFUSED
     assert json.loads(server.posted[0].content) == [["authCacheFlush", {"user": ["*@example.com"]}, "flush"]]
+
+
+@pytest.mark.parametrize("login", ["b\u00e9a", r"DOMAIN\alice", "a b@example.com", "a" * 400])
+def test_who_has_another_name_to_dovecot_is_not_said_to_be_away(login: str) -> None:
+    server = HttpServer(reply=f"[{FLUSHED},{NOBODY}]".encode())
+    assert kick(server, account_of(login)) is Kicked.REFUSED
+    assert not server.posted

@@ -94,7 +94,7 @@ def test_mail_comes_from_nobody_and_says_that_a_program_wrote_it() -> None:
 def test_mail_comes_from_the_configured_address() -> None:
     with smtp_server(SmtpServer()) as server:
         send(mail_channel(server.port, mail_from="watch@example.org"))
-    assert "mail FROM:<watch@example.org>" in server.commands
+    assert "mail from:<watch@example.org>" in [command.lower() for command in server.commands]
     assert read(server.mails[0])["From"] == "Mailward <watch@example.org>"
 
 

@@ -95,10 +95,14 @@ class Posted:
 
 @dataclass
 class HttpServer:
-    """Answers every POST alike. `is_silent`: takes it and says nothing; `endless`: octets without end."""
+    """Answers every POST alike, and every GET with `page`.
+
+    `is_silent`: takes what is posted and says nothing; `is_endless`: octets without end.
+    """
 
     status: int = 200
     reply: bytes = b"[]"
+    page: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     is_silent: bool = False
     is_endless: bool = False
@@ -120,14 +124,20 @@ def http_server(server: HttpServer) -> Iterator[HttpServer]:
             if server.is_silent:
                 server.stopped.wait(60)
                 return
+            self.answer(server.reply)
+
+        def do_GET(self) -> None:
+            self.answer(server.page)
+
+        def answer(self, content: bytes) -> None:
             self.send_response(server.status)
             for name, value in server.headers.items():
                 self.send_header(name, value)
             if not server.is_endless:
-                self.send_header("Content-Length", str(len(server.reply)))
+                self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             with suppress(OSError):
-                self.wfile.write(server.reply)
+                self.wfile.write(content)
                 while server.is_endless and not server.stopped.is_set():
                     self.wfile.write(b"x" * 65536)
 

@@ -34,7 +34,7 @@ service doveadm {{
 
 
 class DoveadmDovecot:
-    """Dovecot; `url` is where doveadm listens."""
+    """Dovecot; `url` is where doveadm listens, `version` the first two numbers of its own."""
 
     def __init__(self, folder: Path, logins: Mapping[str, str], key: str) -> None:
         folder.mkdir()
@@ -48,8 +48,8 @@ class DoveadmDovecot:
         (folder / "logins").chmod(0o644)
         binary = require_binary("dovecot", "dovecot-core")
         require_binary("doveadm", "dovecot-core")
-        version = major_and_minor(run([binary, "--version"]))
-        text = (CONFIGURATION_2_4 if version >= (2, 4) else CONFIGURATION_2_3) + DOVEADM
+        self.version = major_and_minor(run([binary, "--version"]))
+        text = (CONFIGURATION_2_4 if self.version >= (2, 4) else CONFIGURATION_2_3) + DOVEADM
         configuration = folder / "dovecot.conf"
         sasl = folder / "run" / "sasl"
         configuration.write_text(
