@@ -45,6 +45,7 @@ SCHEMA = Schema(
             *sqlite_accounts.TABLES,
         ),
     ),
+    page_octets=1024,  # the counters of some accounts; four times as much a request makes a twentieth fewer requests a second
 )
 FIND = "SELECT key, name, value, expires FROM counters WHERE key IN ({})"
 FINDABLE = (

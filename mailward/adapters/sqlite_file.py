@@ -36,7 +36,7 @@ CACHE_KIB = 256  # a connection; the kernel has the file in its memory anyway, a
 # The file never gets larger than this, whatever happens; whoever tends it sees to it that it does not come near. Two gibibytes
 # are fifteen million triplets, half as many again as the busiest servers have. Room is needed for that, and for the log.
 MAX_OCTETS = 2 * 1024**3
-PAGE_OCTETS = 4096
+PAGE_OCTETS = 4096  # unless the schema says otherwise; numbers of pages mean pages of this size
 # Whoever tends the file empties the log when it has some hundred pages. This is for when nobody does: 32 MB. At four
 # thousand new rows a second the log stays below 16 MB; what has 64 MB beside the file has room for more than comes by mail.
 LAST_RESORT_PAGES = 8000
@@ -44,7 +44,6 @@ RESTART_MILLISECONDS = 50  # how long a moment is waited for in which nobody wri
 LOG_KEPT_OCTETS = 8 * 1024 * 1024  # what stays of a log that once was longer: on a full disk, the room to forget in
 
 SETTINGS = (
-    f"PRAGMA wal_autocheckpoint = {LAST_RESORT_PAGES}",
     f"PRAGMA journal_size_limit = {LOG_KEPT_OCTETS}",
     "PRAGMA secure_delete = OFF",  # Debian's default writes zeros over all that is forgotten
     "PRAGMA cell_size_check = ON",  # so that a damaged page is noticed where it is read
@@ -63,10 +62,12 @@ class Schema:
     """What a program's file holds. `application_id` is in the file's header, so that no program takes another's for its own.
 
     `migrations` are lists of statements: the first makes version 1 of nothing, the next version 2 of it, and so on.
+    `page_octets` is what a change writes at least.
     """
 
     application_id: int
     migrations: tuple[tuple[str, ...], ...]
+    page_octets: int = PAGE_OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,8 @@ class SqliteFile:
         them from it, if they let it come to that; after it the log is begun again from its start.
         """
         _, pages, copied = self._run(_restart_log if is_locking else _copy_log)
-        return int(pages), int(copied)
+        size = self._schema.page_octets
+        return (int(pages) * size // PAGE_OCTETS, int(copied) * size // PAGE_OCTETS) if pages >= 0 else (-1, -1)
 
     def fill(self) -> float:
         """Return which part is in use of what the file may be; of less, where the disk has no room for that.
@@ -170,8 +172,9 @@ class SqliteFile:
         Half of what is free on the disk is for others: what it is shared with may be Postfix's queue.
         """
         pages, unused = self.query("SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count")[0]
-        limit = min(self._max_octets, pages * PAGE_OCTETS + self.place.free_octets() / 2)
-        return float((pages - unused) * PAGE_OCTETS / max(PAGE_OCTETS, limit))
+        size = self._schema.page_octets
+        limit = min(self._max_octets, pages * size + self.place.free_octets() / 2)
+        return float((pages - unused) * size / max(size, limit))
 
     def close(self) -> None:
         """Close what nobody uses just now; a later call opens it again."""
@@ -303,11 +306,14 @@ class SqliteFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Set up a connection, and bring the file to our version."""
+        page_octets = self._schema.page_octets
+        connection.execute(f"PRAGMA page_size = {page_octets}")  # of a file that is made now
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LAST_RESORT_PAGES * PAGE_OCTETS // page_octets}")
         for setting in SETTINGS:
             connection.execute(setting)
         connection.execute(f"PRAGMA cache_size = -{self._cache_kib}")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
-        connection.execute(f"PRAGMA max_page_count = {self._max_octets // PAGE_OCTETS}")
+        connection.execute(f"PRAGMA max_page_count = {self._max_octets // page_octets}")
         if self._version_of(connection) == len(self._schema.migrations):
             return
         if connection.execute("PRAGMA journal_mode = WAL").fetchall() != [("wal",)]:
