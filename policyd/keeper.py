@@ -2,7 +2,9 @@
 
 Once a second: hits that were gathered are written, accounts are read anew where one has changed, what time asks for is done.
 Several of these share a store: each change is a swap, and who has made it logs and counts it. The store may be away: hits
-wait, bounded, and what was known holds on.
+wait, bounded, and what was known holds on. It may be begun anew, as a damaged file is: what was known is put back.
+
+There is one for as long as the process lives: another configuration changes what it goes by, and nothing of what it knows.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mailward.adapters.account_changes import change_account
@@ -19,7 +22,9 @@ from mailward.model.ports import AccountStore, Counts, OnEvent
 from mailward.policy import incidents
 from mailward.policy.incidents import Step
 from policyd.kicking import Kicker, Kicking
+from policyd.lost_accounts import WHY, is_another_store, put_back
 from policyd.notify import Channel
+from policyd.store_threads import StoreThreads
 from policyd.telling import Telling
 
 INCIDENTS_OPEN = "incidents_open"  # gauges
@@ -27,8 +32,11 @@ ACCOUNTS_SUSPENDED = "accounts_suspended"
 INCIDENTS_OPENED = "incidents_opened"  # counter
 
 TURN_SECONDS = 1.0
-CLOSE_SECONDS = 5.0  # for what is being told and kicked; what is left is done again by whoever is there
+WRITE_SECONDS = 5.0  # for the last hits
+CLOSE_SECONDS = 3.0  # for what is being told and kicked; what is left is done again by whoever is there
 MAX_GATHERED = 10_000  # accounts and limits with hits that are not written yet; about 2 MB
+
+Configuration = tuple["KeeperRules", Sequence[Channel], Sequence[Kicker]]
 
 # How events of the audit log are logged: where somebody must act, and where all is well again.
 _LEVELS = {"suspend": "critical", "incident-opened": "warning", "tighten": "warning"}
@@ -68,9 +76,16 @@ class Keeper:
         kickers: Sequence[Kicker],
         metrics: Counts,
         on_event: OnEvent,
+        threads: StoreThreads,
     ) -> None:
+        """`threads` is how the store is called."""
         self._store = store
+        self._threads = threads
         self._rules = rules
+        self._next: Configuration | None = None
+        self._turning = asyncio.Lock()
+        self._ending = asyncio.Event()
+        self._writing: asyncio.Task[StoreError | None] | None = None
         self._metrics = metrics
         self._on_event = on_event
         self._accounts: dict[str, Account] = {}
@@ -100,15 +115,33 @@ class Keeper:
         if gathered is not None:
             gathered.networks = max(networks, gathered.networks)
 
+    def configure(self, rules: KeeperRules, channels: Sequence[Channel], kickers: Sequence[Kicker]) -> None:
+        """Go on with another configuration from the next turn on; of several, with the last."""
+        self._next = (rules, tuple(channels), tuple(kickers))
+
     async def run(self) -> None:
-        """Do all there is to do, for as long as the process lives."""
-        while True:
+        """Do all there is to do, until close()."""
+        while not self._ending.is_set():
             started = time.monotonic()
             await self.turn()
-            await asyncio.sleep(max(0.0, started + self._rules.turn_seconds - time.monotonic()))
+            with suppress(TimeoutError):
+                pause = max(0.0, started + self._rules.turn_seconds - time.monotonic())
+                await asyncio.wait_for(self._ending.wait(), pause)
 
     async def turn(self) -> None:
         """Do what is due. Once before the first request, and what the store knows of suspended accounts holds from then on."""
+        async with self._turning:
+            self._take_configuration()
+            await self._do_what_is_due()
+
+    def _take_configuration(self) -> None:
+        if self._next is None:
+            return
+        (self._rules, channels, kickers), self._next = self._next, None
+        self._telling.configure(channels, self._rules.settle_seconds, self._rules.machine)
+        self._kicking.configure(kickers)
+
+    async def _do_what_is_due(self) -> None:
         try:
             await self._write_hits()
             await self._read()
@@ -123,11 +156,12 @@ class Keeper:
         self._telling.step(self._accounts, time.time())
 
     async def close(self) -> None:
-        """Write the hits that are left, and end what has begun; after run() has been cancelled."""
+        """End run() with its turn, write the hits that are left, and end what has begun; all of it within some seconds."""
+        self._ending.set()
         try:
-            await self._write_hits()
-        except StoreError as error:
-            self._on_event("error", "hits-lost", hits=len(self._gathered), reason=str(error))
+            await asyncio.wait_for(self._write_last_hits(), WRITE_SECONDS)
+        except (StoreError, TimeoutError) as error:
+            self._on_event("error", "hits-lost", hits=len(self._gathered), reason=str(error) or "time-out")
         await asyncio.gather(self._telling.close(CLOSE_SECONDS), self._kicking.close(CLOSE_SECONDS))
 
     async def change(self, name: str, change: Callable[[Account], Step]) -> Account:
@@ -139,14 +173,26 @@ class Keeper:
             done[:] = step[1]  # of the try that was not overtaken
             return step
 
-        account = await asyncio.to_thread(change_account, self._store, name, remembering)
-        self._put(account)
+        account, is_known = await self._threads.call(self._changed, name, remembering)
+        if is_known:
+            self._put(account)
         for entry in done:
             if entry.action == "incident-opened":
                 self._metrics.count(INCIDENTS_OPENED)
             level = _LEVELS.get(entry.action, "info")
             self._on_event(level, entry.action, account=entry.account, reason=entry.why, before=entry.before)
         return account
+
+    def _changed(self, name: str, change: Callable[[Account], Step]) -> tuple[Account, bool]:
+        """Change an account, in a thread; say whether that was in the store whose accounts are known.
+
+        One that was begun anew a moment ago knows of no suspension: what it says of an account must not hide what was known.
+        """
+        account = change_account(self._store, name, change)
+        try:
+            return account, not is_another_store(self._store.accounts_version(), self._version)
+        except StoreError:  # but it is changed; the next reading shows it
+            return account, False
 
     def _gather(self, account: str, limit: str) -> _Hits | None:
         gathered = self._gathered.get((account, limit))
@@ -161,16 +207,30 @@ class Keeper:
         """Write what was gathered; what the store does not take is kept for the next turn, with what comes meanwhile."""
         for (account, limit), gathered in list(self._gathered.items()):
             del self._gathered[account, limit]
-            try:
-                await self.change(account, _step_of(limit, gathered))
-            except (StoreError, asyncio.CancelledError):
-                self._keep(account, limit, gathered)
-                raise
-            except Exception as error:  # noqa: BLE001 - one name that a store cannot take must not hold up all others
-                self._on_event("error", "hits-lost", account=account, reason=repr(error))
+            # A thread that is asked cannot be called back: whoever is cancelled meanwhile must not have it written again.
+            self._writing = asyncio.get_running_loop().create_task(self._write(account, limit, gathered))
+            if (error := await asyncio.shield(self._writing)) is not None:
+                raise error
         if self._dropped:
             self._on_event("error", "hits-dropped", hits=self._dropped)
             self._dropped = 0
+
+    async def _write(self, account: str, limit: str, gathered: _Hits) -> StoreError | None:
+        """Write hits to their end; return why the store did not take them, who are kept then."""
+        try:
+            await self.change(account, _step_of(limit, gathered))
+        except StoreError as error:
+            self._keep(account, limit, gathered)
+            return error
+        except Exception as error:  # noqa: BLE001 - one name that a store cannot take must not hold up all others
+            self._on_event("error", "hits-lost", account=account, reason=repr(error))
+        return None
+
+    async def _write_last_hits(self) -> None:
+        async with self._turning:
+            if self._writing is not None:
+                await asyncio.shield(self._writing)
+            await self._write_hits()
 
     def _keep(self, account: str, limit: str, gathered: _Hits) -> None:
         newer = self._gathered.setdefault((account, limit), gathered)
@@ -180,12 +240,29 @@ class Keeper:
 
     async def _read(self) -> None:
         """Read the accounts anew where any has changed, by whomever."""
-        version = await asyncio.to_thread(
+        version = await self._threads.call(
             self._store.accounts_version
         )  # first: what changes after it is seen next time
-        if version != self._version:
-            self._accounts = dict(await asyncio.to_thread(self._store.accounts))
-            self._version = version
+        if version == self._version:
+            return
+        if is_another_store(version, self._version):
+            await self._put_back()
+        self._accounts = dict(await self._threads.call(self._store.accounts))
+        self._version = version
+
+    async def _put_back(self) -> None:
+        """Write what was known to a store that was begun anew; again in the next turn where that fails."""
+        known, written = list(self._accounts.values()), 0
+        for account in known:
+            try:
+                written += await self._threads.call(put_back, self._store, account, time.time())
+            except StoreError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one that cannot be written must not hold up all others
+                self._on_event("error", "account-lost", account=account.name, reason=repr(error))
+        suspended = sum(1 for account in known if account.suspension is not None)
+        numbers = {"known": len(known), "suspended": suspended, "written": written}
+        self._on_event("critical", "accounts-put-back", **numbers, reason=WHY)
 
     async def _let_time_pass(self) -> None:
         """Close incidents that are quiet, end raises that are over."""
@@ -202,14 +279,14 @@ class Keeper:
 
     async def _audit(self, entry: AuditEntry) -> None:
         try:
-            await asyncio.to_thread(self._store.audit, entry)
+            await self._threads.call(self._store.audit, entry)
         except StoreError as error:
             self._on_event("error", "audit-failed", action=entry.action, account=entry.account, reason=str(error))
 
     def _store_is(self, error: StoreError | None) -> None:
         """Tell once that the store is away, and once that it is back."""
         if error is not None and not self._is_away:
-            self._on_event("error", "accounts-away", reason=error.failure.value)
+            self._on_event("error", "accounts-away", reason=error.failure.value, detail=error.detail)
         elif error is None and self._is_away:
             self._on_event("info", "accounts-back")
         self._is_away = error is not None

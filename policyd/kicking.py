@@ -34,10 +34,10 @@ class Kicker(Protocol):
 
 @dataclass(slots=True)
 class _Kick:
-    """A suspension, and through which ways its account has still to be kicked."""
+    """A suspension, and through which ways its account has been kicked."""
 
     suspended_at: float
-    ways: list[Kicker]
+    done: list[Kicker] = field(default_factory=list)
     tries: int = 0
     next_at: float = 0.0  # monotonic
     task: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -61,10 +61,15 @@ class Kicking:
         self._first_wait = first_wait
         self._kicks: dict[str, _Kick] = {}
 
+    def configure(self, ways: Sequence[Kicker]) -> None:
+        """Go on with other ways; one that is equal to one there was has done what that one has done."""
+        if self._ways != tuple(ways):
+            self._ways = tuple(ways)
+            for kick in self._kicks.values():
+                kick.next_at = 0.0  # what failed may have been mended
+
     def step(self, accounts: Mapping[str, Account]) -> None:
         """Begin what is to be done; never waits."""
-        if not self._ways:
-            return
         for name in [name for name in self._kicks if not _is_suspended(accounts.get(name))]:
             self._forget(name)
         now, running = time.monotonic(), sum(1 for kick in self._kicks.values() if kick.task is not None)
@@ -74,8 +79,8 @@ class Kicking:
             kick = self._kicks.get(name)
             if kick is None or kick.suspended_at != account.suspension.at:
                 self._forget(name)
-                kick = self._kicks[name] = _Kick(account.suspension.at, list(self._ways))
-            if kick.task is None and kick.ways and now >= kick.next_at and running < MAX_AT_ONCE:
+                kick = self._kicks[name] = _Kick(account.suspension.at)
+            if kick.task is None and self._left(kick) and now >= kick.next_at and running < MAX_AT_ONCE:
                 kick.task = asyncio.get_running_loop().create_task(self._kick(name, kick))
                 running += 1
 
@@ -84,6 +89,9 @@ class Kicking:
         tasks = [kick.task for kick in self._kicks.values() if kick.task is not None]
         await end_tasks(tasks, seconds)
 
+    def _left(self, kick: _Kick) -> list[Kicker]:
+        return [way for way in self._ways if way not in kick.done]
+
     def _forget(self, name: str) -> None:
         kick = self._kicks.pop(name, None)
         if kick is not None and kick.task is not None:
@@ -91,9 +99,9 @@ class Kicking:
 
     async def _kick(self, name: str, kick: _Kick) -> None:
         try:
-            for way in tuple(kick.ways):
+            for way in self._left(kick):
                 if await self._kick_through(way, name, is_first=not kick.tries):
-                    kick.ways.remove(way)
+                    kick.done.append(way)
         finally:
             wait = min(MAX_WAIT, self._first_wait * 2.0 ** min(kick.tries, 30))
             kick.tries += 1

@@ -14,14 +14,16 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate
+from functools import partial
 from hashlib import blake2b
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from mailward.model.ports import OnEvent
 from policyd.http_client import HttpError, place_of, post_json
@@ -33,6 +35,15 @@ COMMAND_SECONDS = 20.0
 TELL_SECONDS = 60.0  # more than any of them: what takes longer is our bug
 MAX_OUTPUT = 2000  # octets of a command's that are logged; the rest is read and dropped
 POLL_MS = 50
+
+# Of their own, for mail and commands may hang: asyncio's are for what is over at once. One pool for the process, whatever its
+# reloads leave behind; enough that mail which hangs for every account that is told of keeps no command waiting. None is
+# started before the first notice.
+TELLERS = 16
+_TELLERS = ThreadPoolExecutor(TELLERS, thread_name_prefix="tell")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class NotifyError(Exception):
@@ -90,7 +101,7 @@ class Mail:
     async def send(self, notice: Notice) -> None:
         """Hand the mail over. Raises NotifyError where not one recipient was accepted."""
         try:
-            refused = await asyncio.to_thread(self._deliver, make_mail(self._rules, notice))
+            refused = await _in_thread(self._deliver, make_mail(self._rules, notice))
         except (OSError, ValueError) as error:  # SMTPException is an OSError; ValueError: an address that is not ASCII
             raise NotifyError(_smtp_words(error)) from None
         for address in refused:
@@ -166,7 +177,7 @@ class Command:
         """Run it to its end. Raises NotifyError unless its status is 0."""
         environment = {"PATH": os.environ.get("PATH", os.defpath), **as_variables(notice)}
         try:
-            status, output = await asyncio.to_thread(run, self._words, as_json(notice), environment, self._seconds)
+            status, output = await _in_thread(run, self._words, as_json(notice), environment, self._seconds)
         except (OSError, ValueError) as error:  # ValueError: a NUL among the words
             raise NotifyError(f"{self._words[0]}: {getattr(error, 'strerror', '') or type(error).__name__}") from None
         words = shown(output.decode("utf-8", "backslashreplace").strip())
@@ -212,6 +223,10 @@ def run(words: Sequence[str], given: bytes, environment: Mapping[str, str], seco
         assert started.stdout is not None
         started.stdout.close()
     return status if has_ended else None, bytes(output)
+
+
+async def _in_thread(act: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_TELLERS, partial(act, *arguments, **named))
 
 
 def _listen(started: subprocess.Popen[bytes], output: bytearray, deadline: float) -> bool:

@@ -78,6 +78,7 @@ class PolicyServer:
         self._connections: set[_Connection] = set()
         self._told_refused_until = 0.0
         self._untold: list[tuple[Attributes, Plan, Decision, str, float]] = []
+        self.is_ending = False
         self.pending = 0  # requests that have not been answered
 
     def connection(self) -> asyncio.Protocol:
@@ -89,8 +90,15 @@ class PolicyServer:
         for connection in [one for one in self._connections if one.begun_at and now - one.begun_at > REQUEST_SECONDS]:
             self.refuse(connection, ProtocolError(f"a request that is not whole after {REQUEST_SECONDS:.0f} s"))
 
+    def stop_reading(self) -> None:
+        """Take no more requests; those that were read are answered still."""
+        self.is_ending = True
+        for connection in self._connections:
+            connection.stop_reading()
+
     def close(self) -> None:
         """Close every connection; what has been asked is answered before."""
+        self.is_ending = True
         for connection in list(self._connections):
             connection.close()
 
@@ -98,6 +106,9 @@ class PolicyServer:
 
     def opened(self, connection: _Connection) -> None:
         """Take a connection in, or refuse it."""
+        if self.is_ending:
+            connection.close()
+            return
         if len(self._connections) >= self._max_sessions:
             self._refuse_session()
             connection.close()
@@ -228,8 +239,12 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._server.is_ending:
             self._transport.resume_reading()
+
+    def stop_reading(self) -> None:
+        """Read nothing any more."""
+        self.pause_writing()
 
     def answer(self, octets: bytes) -> None:
         """Send a reply, unless the connection has gone."""

@@ -33,6 +33,7 @@ from policyd.protocol import Attributes
 from policyd.rules import Decision, Plan, Rules
 from policyd.server import PolicyServer
 from policyd.stages import NOTE, StageObserver
+from policyd.store_threads import StoreThreads
 from policyd.turn import Turn
 
 LIMIT_HITS, SHADOW_HITS = "limit_hits", "shadow_hits"
@@ -43,6 +44,10 @@ REVIEW_SECONDS = 30.0  # how often it is looked where Postfix asks
 WATCH_SECONDS = 0.25
 ACCEPTS = 64  # connections taken in one go
 ACCEPT_PAUSE_SECONDS = 0.5  # where no descriptor is left
+
+# At the end, for each step; all of it is less than a drain_timeout of 20 s.
+ANSWER_SECONDS = 3.0
+WRITE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +98,17 @@ class PolicyService:
             stores.correspondents(), configured.correspondents_seconds, tools.metrics, self._events
         )
         self._server = PolicyServer(self._plan, self._conclude, self._turn, tools.metrics, tools.log, max_sessions)
-        self._keeper = self._make_keeper()
+        self._threads = StoreThreads(self._guarded.met)
+        channels = channels_of(configured.notify, self._events)
+        self._keeper = Keeper(
+            self._store, configured.keeper, channels, configured.kickers, tools.metrics, self._events, self._threads
+        )
         self._listener: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wants_end = threading.Event()
         self._has_ended = threading.Event()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._keeping: asyncio.Task[None] | None = None
+        self._next: Configured | None = None  # what a reload has read, and the loop has not taken yet
 
     # ---- the Serving; all but run() are called from another thread ----
 
@@ -131,9 +140,9 @@ class PolicyService:
         except Exception:
             self._tools.log.exception("reload-refused")
             return
-        loop = self._loop
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._replace(configured), loop)
+        self._next = configured
+        if self._loop is not None:  # else it is taken at the beginning
+            self._loop.call_soon_threadsafe(self._take_configuration)
 
     # ---- what the login server sees of the accounts ----
 
@@ -172,25 +181,52 @@ class PolicyService:
     async def _serve(self) -> None:
         assert self._listener is not None
         self._loop = asyncio.get_running_loop()
+        self._take_configuration()
         await self._keeper.turn()  # who is suspended is so from the first request on
-        tasks = [self._start(self._tick()), self._start(self._recorder.run()), self._start(self._review())]
-        self._keeping = self._start(self._keeper.run())
+        recording = self._start(self._recorder.run())
+        for work in (self._tick(), self._review(), self._keeper.run()):
+            self._start(work)
         dovecot = await self._serve_dovecot()
         self._loop.add_reader(self._listener, self._accept)
         while not self._wants_end.is_set():
             await asyncio.sleep(0.05)
         self._loop.remove_reader(self._listener)
-        while self._server.pending:
-            await asyncio.sleep(0.01)
-        if dovecot is not None:
-            await dovecot.close()
-        for task in (*tasks, self._keeping):
-            await _cancelled(task)
-        await self._recorder.write()
-        await self._keeper.close()
-        self._server.close()
+        await self._end(dovecot, recording)
         self._has_ended.set()
         await asyncio.Event().wait()  # the worker's other thread ends the process
+
+    async def _end(self, dovecot: DovecotServer | None, recording: asyncio.Task[None]) -> None:
+        """Answer what was asked, then write what that has left: in this order, and each step within its time."""
+        await self._within(ANSWER_SECONDS, "answers", self._answer_last())
+        self._server.close()
+        if dovecot is not None:
+            await self._within(ANSWER_SECONDS, "dovecot", dovecot.close())
+        recording.cancel()
+        await asyncio.gather(
+            self._within(WRITE_SECONDS, "accounts", self._keeper.close()),
+            self._within(WRITE_SECONDS, "correspondents", self._write_last_correspondents(recording)),
+        )
+
+    async def _answer_last(self) -> None:
+        while self._connecting:
+            await asyncio.wait(list(self._connecting))
+        await asyncio.sleep(0.01)  # what has arrived by now is read
+        self._server.stop_reading()
+        while self._server.pending:
+            await asyncio.sleep(0.01)
+
+    async def _write_last_correspondents(self, recording: asyncio.Task[None]) -> None:
+        await asyncio.wait([recording])
+        await self._recorder.write()
+
+    async def _within(self, seconds: float, step: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do a step of the end, which nothing must keep from coming."""
+        try:
+            await asyncio.wait_for(work, seconds)
+        except TimeoutError:
+            self._tools.log.warning("end-step-late", step=step, seconds=seconds)
+        except Exception:
+            self._tools.log.exception("end-step-failed", step=step)
 
     async def _serve_dovecot(self) -> DovecotServer | None:
         listener = self._tools.sockets.get("dovecot")
@@ -258,10 +294,10 @@ class PolicyService:
         while True:
             await asyncio.sleep(REVIEW_SECONDS)
             try:
-                kept = (await asyncio.to_thread(self._store.notes)).get(NOTE, "")
+                kept = (await self._threads.call(self._store.notes)).get(NOTE, "")
                 note = self._observer.review(kept, time.time())
                 if note != kept:
-                    await asyncio.to_thread(self._store.put_note, NOTE, note)
+                    await self._threads.call(self._store.put_note, NOTE, note)
             except StoreError as error:
                 self._tools.log.debug("stages-not-kept", reason=str(error))
 
@@ -278,25 +314,20 @@ class PolicyService:
                 self._tools.log.exception("watch-failed")
             time.sleep(WATCH_SECONDS)
 
-    async def _replace(self, configured: Configured) -> None:
-        """Go on with another configuration. What the old keeper has gathered it writes; what it was telling it tells."""
-        self._tools.name_values("limit", configured.limits)
-        old, old_keeping = self._keeper, self._keeping
+    def _take_configuration(self) -> None:
+        """Go on with what the last reload has read; what is under way, and what is known, stays."""
+        configured, self._next = self._next, None
+        if configured is None:
+            return
+        try:
+            self._tools.name_values("limit", configured.limits)
+            self._keeper.configure(configured.keeper, channels_of(configured.notify, self._events), configured.kickers)
+        except Exception:
+            self._tools.log.exception("reload-failed")
+            return
         self._configured = configured
         self._recorder.lifetime_seconds = configured.correspondents_seconds
         self._observer = self._make_observer()
-        if old_keeping is not None:
-            await _cancelled(old_keeping)
-        keeper = self._make_keeper()
-        await old.close()
-        await keeper.turn()
-        self._keeper = keeper
-        self._keeping = self._start(keeper.run())
-
-    def _make_keeper(self) -> Keeper:
-        own = self._configured
-        channels = channels_of(own.notify, self._events)
-        return Keeper(self._store, own.keeper, channels, own.kickers, self._tools.metrics, self._events)
 
     def _make_observer(self) -> StageObserver:
         return StageObserver(self._configured.rules.limits, self._tools.metrics, self._events)
@@ -304,9 +335,3 @@ class PolicyService:
     def _count_bug(self) -> None:
         self._tools.metrics.count("own_bugs")
         self._tools.log.exception("own-bug")
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

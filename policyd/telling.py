@@ -36,11 +36,14 @@ Change = Callable[[str, Callable[[Account], Step]], Awaitable[Account]]
 
 @dataclass(slots=True)
 class _Telling:
-    """What is being told of an account. `lease` is what the store says for as long as it is ours."""
+    """What is being told of an account. `lease` is what the store says for as long as it is ours.
+
+    `done` names the ways that have told: the same way may be another channel after a reload.
+    """
 
     what: str = ""
     lease: float = 0.0
-    done: list[Channel] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
     tries: int = 0
     next_at: float = 0.0  # monotonic
     task: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -67,6 +70,14 @@ class Telling:
         self._on_event = on_event
         self._first_wait = first_wait
         self._tellings: dict[str, _Telling] = {}
+
+    def configure(self, channels: Sequence[Channel], settle_seconds: float, machine: str) -> None:
+        """Go on with other channels. Who has been told is not told again, and what failed is tried now: it may be mended."""
+        self._channels = tuple(channels)
+        self._settle_seconds = settle_seconds
+        self._machine = machine
+        for telling in self._tellings.values():
+            telling.next_at = 0.0
 
     def step(self, accounts: Mapping[str, Account], now: float) -> None:
         """Begin what is to be done; never waits."""
@@ -142,10 +153,13 @@ class Telling:
 
     async def _send(self, notice: Notice, telling: _Telling) -> None:
         """Send through every way that has not taken it yet."""
-        waiting = [channel for channel in self._channels if channel not in telling.done]
+        waiting = self._left(telling)
         results = await asyncio.gather(*(self._send_through(channel, notice) for channel in waiting))
-        telling.done += [channel for channel, is_sent in zip(waiting, results, strict=True) if is_sent]
+        telling.done += [channel.name for channel, is_sent in zip(waiting, results, strict=True) if is_sent]
         telling.tries += 1
+
+    def _left(self, telling: _Telling) -> list[Channel]:
+        return [channel for channel in self._channels if channel.name not in telling.done]
 
     async def _send_through(self, channel: Channel, notice: Notice) -> bool:
         """Say whether it was taken."""
@@ -166,7 +180,7 @@ class Telling:
 
     async def _settle_up(self, name: str, telling: _Telling) -> None:
         """Note that it is told, or hold the telling until the next try."""
-        left = [channel for channel in self._channels if channel not in telling.done]
+        left = self._left(telling)
         if left and not (telling.done and telling.tries >= MAX_TRIES):
             wait = min(MAX_WAIT, self._first_wait * 2.0 ** min(telling.tries - 1, 30)) * (0.75 + 0.5 * random.random())
             telling.next_at = time.monotonic() + wait

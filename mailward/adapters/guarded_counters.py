@@ -62,6 +62,10 @@ class GuardedCounters:
         )
         return outcomes if outcomes is not None else self._charge_here(chargings)
 
+    def met(self, error: StoreError) -> None:
+        """Count a failure of the store's that somebody else has met, and tell where somebody must look at it. Any thread."""
+        self._breaker.met(error)
+
     def look_after(self) -> None:
         """Do the housekeeping, find out whether the store is back, and charge to it what was counted here."""
         self._local.tend()

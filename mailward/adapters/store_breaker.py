@@ -22,6 +22,9 @@ FAILURES, OPENED = "store_failures", "store_breaker_opened"
 
 STEADY_SECONDS = 60.0  # closed for so long, the breaker forgets that it was open
 TELL_AGAIN_SECONDS = 3600.0  # what goes on failing in the same way; the counters have every time
+MAX_TOLD = 1000  # kinds of failures that are remembered as told
+
+DAMAGES = (StoreFailure.DAMAGED, StoreFailure.SCHEMA)  # somebody must look at the file
 
 T = TypeVar("T")
 
@@ -52,7 +55,7 @@ class StoreBreaker:
         self._on_event = on_event
         self._breaker = Breaker()
         self._closed_at = 0.0
-        self._told_at: dict[tuple[str, StoreFailure], float] = {}
+        self._told_at: dict[tuple[str, StoreFailure, str], float] = {}
         self._is_away_told = False
         self._lock = threading.Lock()
 
@@ -126,9 +129,7 @@ class StoreBreaker:
                 self._breaker = replace(self._breaker, wait=0.0)
             self._breaker = self._breaker.failed(now, random.random())
             has_opened = was_closed and not self._breaker.is_closed
-        self._counts.count(FAILURES, error.failure.value)
-        if error.failure in (StoreFailure.DAMAGED, StoreFailure.SCHEMA):
-            self._tell("critical", "store-damaged", error)
+        self.met(error)
         if has_opened:
             self._counts.count(OPENED)
             self._is_away_told = self._tell("error", "store-away", error)
@@ -136,7 +137,13 @@ class StoreBreaker:
     def odd(self, event: str, error: StoreError) -> None:
         """Count and tell what goes wrong beside the messages."""
         self._counts.count(FAILURES, error.failure.value)
-        self._tell("critical" if error.failure is StoreFailure.DAMAGED else "error", event, error)
+        self._tell("critical" if error.failure in DAMAGES else "error", event, error)
+
+    def met(self, error: StoreError) -> None:
+        """Count a failure, whoever has met it; where somebody must look at the file, tell so."""
+        self._counts.count(FAILURES, error.failure.value)
+        if error.failure in DAMAGES:
+            self._tell("critical", "store-damaged", error)
 
     def _succeeded(self) -> None:
         with self._lock:
@@ -149,12 +156,19 @@ class StoreBreaker:
             self._on_event("info", "store-back")
 
     def _tell(self, level: str, event: str, error: StoreError) -> bool:
-        """Tell an event, once an hour for each kind of failure; say whether it was told."""
-        key, now = (event, error.failure), time.monotonic()
-        told_at = self._told_at.get(key)
-        if told_at is not None and now - told_at < TELL_AGAIN_SECONDS:
-            return False
-        self._told_at[key] = now
+        """Tell an event, once an hour for each kind of failure; say whether it was told.
+
+        Damage is told once, whichever way it was met, and again where it is another: each file that is set aside is news.
+        """
+        now = time.monotonic()
+        key = ("", error.failure, error.detail) if level == "critical" else (event, error.failure, "")
+        with self._lock:
+            told_at = self._told_at.get(key)
+            if told_at is not None and now - told_at < TELL_AGAIN_SECONDS:
+                return False
+            if len(self._told_at) >= MAX_TOLD:
+                self._told_at.clear()
+            self._told_at[key] = now
         self._on_event(level, event, reason=error.failure.value, detail=error.detail)
         return True
 

@@ -136,7 +136,10 @@ class AccountStore(Protocol):
     """What holds for accounts, beside their counters; changed by policyd and by the operator, read by both."""
 
     def accounts_version(self) -> str:
-        """Return something that is another each time an account has changed; cheap, asked every second."""
+        """Return something that is another each time an account has changed; cheap, asked every second.
+
+        What stands before its last "-", if there is one, names the store: it is another where that has been begun anew.
+        """
 
     def accounts(self) -> Mapping[str, Account]:
         """Return every account of which there is something to remember, by its name."""

@@ -144,6 +144,31 @@ def test_two_failures_in_a_row_open_it_and_then_nobody_asks(
     assert told.events.count(("error", "store-away")) == 1
 
 
+@pytest.mark.parametrize("failure", [StoreFailure.DAMAGED, StoreFailure.SCHEMA], ids=lambda failure: failure.value)
+def test_a_store_that_somebody_must_look_at_is_told_once_whoever_has_met_it(
+    guarded: GuardedCounters, store: OddStore, told: Told, failure: StoreFailure
+) -> None:
+    guarded.met(StoreError(failure, "as told"))
+    store.failure = failure
+    for _ in range(3):
+        guarded.look_after()
+        guarded.charge([charging("alice/hour")])
+        guarded.met(StoreError(failure, "as told"))
+    critical = [event for level, event in told.events if level == "critical"]
+    assert critical == ["store-damaged"]
+    guarded.met(StoreError(failure, "another file"))
+    assert told.events[-1] == ("critical", "store-damaged")
+
+
+def test_other_failures_that_somebody_else_has_met_are_counted_and_open_nothing(
+    guarded: GuardedCounters, told: Told
+) -> None:
+    for _ in range(5):
+        guarded.met(StoreError(StoreFailure.AWAY))
+    assert not guarded.is_open
+    assert (told.events, told.counts) == ([], {(FAILURES, "away"): 5})
+
+
 def test_no_more_than_two_calls_wait_for_a_store_that_is_away(guarded: GuardedCounters, store: OddStore) -> None:
     store.seconds, store.failure = 0.05, StoreFailure.TIMEOUT
     for number in range(500):

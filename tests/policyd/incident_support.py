@@ -21,6 +21,7 @@ from policyd.keeper import Keeper, KeeperRules
 from policyd.kicking import Kicker
 from policyd.notice import News, Notice
 from policyd.notify import Channel, NotifyError
+from policyd.store_threads import StoreThreads
 
 ALICE = "alice@example.com"
 START = 1_800_000_000.0
@@ -50,12 +51,13 @@ class Store(MemoryLimits):
     def __init__(self) -> None:
         super().__init__()
         self.is_away = False
+        self.failure = StoreError(StoreFailure.AWAY)
         self.unwritable = ""
         self.meanwhile: Callable[[], None] | None = None  # what happens while it is asked for an account
 
     def _answer(self) -> None:
         if self.is_away:
-            raise StoreError(StoreFailure.AWAY)
+            raise self.failure
 
     def accounts_version(self) -> str:
         self._answer()
@@ -150,7 +152,9 @@ class Machine:
         self.numbers = Numbers()
         self.events = Events()
         rules = KeeperRules(quiet_seconds=3600.0, settle_seconds=settle, machine="mx.example.net", turn_seconds=0.01)
-        self.keeper = Keeper(store, rules, channels, kickers, self.numbers, self.events)
+        self.failures: list[StoreError] = []
+        threads = StoreThreads(self.failures.append)
+        self.keeper = Keeper(store, rules, channels, kickers, self.numbers, self.events, threads)
 
 
 async def turns(*machines: Machine, rounds: int = 3) -> None:

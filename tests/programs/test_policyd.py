@@ -7,16 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 
 import pytest
 
 from mailward.policy.limits import DEFAULT_LIMITS
 from tests.support.policy_server import ROOT, PolicyClient, PolicyServer
-from tests.support.processes import open_folder, wait_until
+from tests.support.processes import ProgramError, open_folder, wait_until
 
 _NUMBERS = count(1)
 Start = Callable[..., PolicyServer]
@@ -198,6 +199,72 @@ def test_term_answers_what_was_asked_writes_what_was_gathered_and_ends(start: St
     server.stop()
     assert server.account("a@example.com").incident is not None
     assert not server.socket_path.exists()
+
+
+def ask_on(server: PolicyServer, login: str, refused: list[str]) -> None:
+    """Ask without pause until the connection is closed; keep what was refused."""
+    with PolicyClient(server.socket_path) as client, suppress(ProgramError):
+        for number in count():
+            action = client.ask(**recipient(login, number))
+            if action.startswith("DEFER"):
+                refused.append(action)
+
+
+def test_what_is_refused_while_it_ends_is_written_too(start: Start) -> None:
+    server, refused = start(ONE_LIMIT.format(most=1)), list[list[str]]([[], [], []])
+    names = [f"busy{number}@example.com" for number in range(len(refused))]
+    asking = [threading.Thread(target=ask_on, args=(server, *pair)) for pair in zip(names, refused, strict=True)]
+    for thread in asking:
+        thread.start()
+    wait_until(lambda: all(len(each) > 50 for each in refused), "hits to come all the time")
+    server.stop()
+    for thread in asking:
+        thread.join(60)
+    for name, each in zip(names, refused, strict=True):
+        incident = server.account(name).incident
+        assert incident is not None
+        assert incident.hits >= len(each)
+
+
+def test_while_nobody_takes_notices_reloads_lose_no_hits_and_gauges_stay_right(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        notices = f'settle = "0s"\nmail_to = ["root"]\nsmtp = "127.0.0.1:{silent.getsockname()[1]}"'
+        server = start(ONE_LIMIT.format(most=1).replace("mail_to = []", notices))
+
+        def hit(login: str) -> None:
+            assert [server.ask(**recipient(login, at)).partition(" ")[0] for at in range(2)] == ["DUNNO", "DEFER"]
+
+        def is_written(login: str) -> bool:
+            return server.account(login).incident is not None
+
+        first = [f"first{number}@example.com" for number in range(10)]  # more than may be told of at a time
+        for login in first:
+            hit(login)
+        wait_until(lambda: all(map(is_written, first)), "the incidents that cannot be told")
+        for login in ("second@example.com", "third@example.com", "fourth@example.com"):
+            server.signal(signal.SIGHUP)
+            hit(login)
+        wait_until(lambda: is_written("fourth@example.com"), "what was hit last")
+        assert is_written("second@example.com")
+        assert is_written("third@example.com")
+        wait_until(lambda: server.metrics()['reloads_total{result="done"}'] >= 1, "a reload")
+        wait_until(lambda: server.metrics()["incidents_open"] == 13, "the gauge to say how many there are")
+        server.order("suspend", "carol@example.com")
+        wait_until(lambda: server.metrics()["accounts_suspended"] == 1, "the operator's order to be obeyed")
+        server.order("resume", "carol@example.com")
+        wait_until(lambda: server.metrics()["accounts_suspended"] == 0, "no account to be suspended")
+        assert server.metrics()["incidents_open"] == 13
+
+
+def test_a_state_that_is_removed_gives_no_suspended_account_back(start: Start) -> None:
+    server = start(ONE_LIMIT.format(most=1))
+    server.order("suspend", "alice@example.com")
+    wait_until(lambda: server.ask(**recipient("alice@example.com")).startswith("REJECT"), "the operator's order")
+    (server.state_folder / "policyd.sqlite").unlink()
+    told = server.wait_for_log("accounts-put-back")
+    assert (told["level"], told["suspended"]) == ("critical", "1")
+    assert server.ask(**recipient("alice@example.com")).startswith("REJECT")
+    assert server.account("alice@example.com").suspension is not None
 
 
 def test_a_worker_that_dies_is_replaced_and_what_was_counted_is_still_there(start: Start) -> None:
