@@ -57,7 +57,7 @@ CONFIGURATION
         "defer" (default), "reject", "hold" or "log"; what the sender is told, with {limit} and {wait}; true: only say what would
         have been done.
     suspend_after
-        How many refused requests suspend the account (0: never).
+        How many refused messages suspend the account (0: never); each is one, however many of its recipients are refused.
     warm_up
         { start = 2026-11-01, first = 50, double_every = "3d" }: the limit grows from that day on.
 

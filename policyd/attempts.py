@@ -75,7 +75,7 @@ class Attempt:
     of those before; `extended`: how many of these with an extension that was another.
     """
 
-    __slots__ = ("amounts", "extended", "has_sent", "repeated", "seen")
+    __slots__ = ("amounts", "extended", "has_hit", "has_sent", "repeated", "seen")
 
     def __init__(self) -> None:
         self.amounts: dict[Slot, int] = {}
@@ -83,6 +83,7 @@ class Attempt:
         self.repeated: dict[Slot, int] = {}
         self.extended: dict[Slot, int] = {}
         self.has_sent = False
+        self.has_hit = False
 
     @property
     def size(self) -> int:
@@ -126,15 +127,35 @@ class Attempts:
             return
         if not plan.bookings and not plan.repeats and plan.charging.sent is None:
             return
-        attempt = self._attempts.get(plan.instance)
-        if attempt is None:
-            attempt = self._attempts[plan.instance] = Attempt()
-        else:
-            self._attempts.move_to_end(plan.instance)
+        attempt = self._newest(plan.instance)
         before = attempt.size
         if before < MAX_THINGS_OF_ONE:
             _keep(attempt, plan, outcome)
         self._things += attempt.size - before
+        self._forget_oldest()
+
+    def is_first_hit(self, instance: str) -> bool:
+        """Note that an attempt has reached a limit; say whether it is the first time.
+
+        A person's message to too many is one hit, however many of its recipients are refused.
+        """
+        if not instance or len(instance) > MAX_INSTANCE:
+            return True
+        attempt = self._newest(instance)
+        was_hit, attempt.has_hit = attempt.has_hit, True
+        self._forget_oldest()
+        return not was_hit
+
+    def _newest(self, instance: str) -> Attempt:
+        """Return an attempt, which is now the one that is forgotten last."""
+        attempt = self._attempts.get(instance)
+        if attempt is None:
+            attempt = self._attempts[instance] = Attempt()
+        else:
+            self._attempts.move_to_end(instance)
+        return attempt
+
+    def _forget_oldest(self) -> None:
         while len(self._attempts) > self._most or (self._things > self._most_things and len(self._attempts) > 1):
             _, oldest = self._attempts.popitem(last=False)
             self._things -= oldest.size

@@ -7,6 +7,7 @@ what has ended does nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,6 +22,9 @@ KICKS = "kicks"  # the counter; its values are
 KICK_RESULTS = ("kicked", "nobody", "refused", "failed")
 
 MAX_AT_ONCE = 4
+AGAIN_SECONDS = (
+    75.0  # after the start: Dovecot, where it found us away, asks nothing for up to a minute, and lets in who comes
+)
 FIRST_WAIT = 1.0
 MAX_WAIT = 60.0
 
@@ -60,6 +64,7 @@ class Kicking:
         self._on_event = on_event
         self._first_wait = first_wait
         self._kicks: dict[str, _Kick] = {}
+        self._again_at = time.monotonic() + AGAIN_SECONDS
 
     def configure(self, ways: Sequence[Kicker]) -> None:
         """Go on with other ways; one that is equal to one there was has done what that one has done."""
@@ -72,6 +77,10 @@ class Kicking:
         """Begin what is to be done; never waits."""
         for name in [name for name in self._kicks if not _is_suspended(accounts.get(name))]:
             self._forget(name)
+        if time.monotonic() >= self._again_at:
+            self._again_at = math.inf
+            for earlier in self._kicks.values():
+                earlier.done.clear()
         now, running = time.monotonic(), sum(1 for kick in self._kicks.values() if kick.task is not None)
         for name, account in accounts.items():
             if account.suspension is None:

@@ -168,7 +168,7 @@ class PolicyService:
             self._attempts.charged(plan, outcome)
         for hit in decision.hits:
             self._tools.metrics.count(LIMIT_HITS, hit.limit)
-            if hit.account:
+            if hit.account and self._attempts.is_first_hit(plan.instance):
                 self._keeper.hit(hit.account, hit.limit, hit.suspend_after)
         for limit in decision.shadows:
             self._tools.metrics.count(SHADOW_HITS, limit)

@@ -78,7 +78,7 @@ class WarmUp:
 class Limit:
     """At most so much in each of `windows` (the shortest first), for each `per` that a request has.
 
-    `suspend_after` so many requests that reached it the account is suspended; 0: never.
+    `suspend_after` so many messages that it refused the account is suspended; 0: never.
     """
 
     name: str
@@ -122,7 +122,7 @@ DEFAULT_LIMITS = (
         suspend_after=50,
     ),
     Limit("account-first-time", ("sasl_username",), Count.FIRST_TIME, (Window(200, 86400.0),), suspend_after=50),
-    Limit("account-surge", ("sasl_username",), Count.FIRST_TIME, (Window(100, 600.0),), suspend_after=1),
+    Limit("account-surge", ("sasl_username",), Count.FIRST_TIME, (Window(100, 600.0),), suspend_after=20),
 )
 
 # By a limit's name or EVERY_LIMIT: what holds in place of its windows; none of them: it is without limit.

@@ -254,6 +254,6 @@ def test_the_limits_of_a_fresh_install() -> None:
     assert [(one.name, one.count.value, one.suspend_after) for one in DEFAULT_LIMITS] == [
         ("account-recipients", "recipients", 50),
         ("account-first-time", "first-time-recipients", 50),
-        ("account-surge", "first-time-recipients", 1),
+        ("account-surge", "first-time-recipients", 20),
     ]
     assert all(limit.is_of_accounts for limit in DEFAULT_LIMITS)

@@ -273,3 +273,17 @@ def test_no_order_of_calls_counts_a_person_twice(messages: list[list[str]]) -> N
         policy.send(str(number), *recipients)
         expected += len({recipient.partition("@")[0].partition("+")[0].lower() for recipient in recipients})
     assert total(policy) == expected
+
+
+def test_an_attempt_hits_once_whatever_else_of_it_is_refused() -> None:
+    attempts = Attempts()
+    assert [attempts.is_first_hit(instance) for instance in ("1.a", "1.a", "1.b", "1.a")] == [True, False, True, False]
+    assert [attempts.is_first_hit("") for _ in range(2)] == [True, True], "nobody says what belongs together"
+
+
+def test_attempts_that_hit_are_bounded_like_others() -> None:
+    attempts = Attempts(most=3)
+    for number in range(10):
+        attempts.is_first_hit(f"1.{number}")
+    assert len(attempts) == 3
+    assert attempts.is_first_hit("1.0")

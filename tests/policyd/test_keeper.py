@@ -15,7 +15,7 @@ from mailward.policy import incidents
 from mailward.policy.incidents import LOGIN_NETWORKS, TELLING_SECONDS
 from policyd.doveadm import Kicked
 from policyd.keeper import ACCOUNTS_SUSPENDED, INCIDENTS_OPEN, INCIDENTS_OPENED
-from policyd.kicking import KICKS
+from policyd.kicking import AGAIN_SECONDS, KICKS
 from policyd.notice import News
 from policyd.telling import MAX_TRIES, NOTIFICATIONS
 from tests.policyd.incident_support import ALICE, START, Clock, Kicks, Machine, Store, Told, settle, turns, until
@@ -282,7 +282,7 @@ def test_who_is_suspended_is_kicked_through_every_way_and_once(clock: Clock) -> 
         await turns(machine)
         order(store, "suspend")
         await until(lambda: bool(here.kicked and there.kicked), machine)
-        clock.now += 1000
+        clock.now += AGAIN_SECONDS / 2
         await turns(machine, rounds=10)
         assert (here.kicked, there.kicked) == ([ALICE], [ALICE])
         assert machine.numbers[KICKS, "kicked"] == machine.numbers[KICKS, "nobody"] == 1
@@ -295,13 +295,27 @@ def test_who_is_suspended_is_kicked_through_every_way_and_once(clock: Clock) -> 
     play(dialogue())
 
 
+def test_who_came_in_while_dovecot_did_not_ask_yet_is_kicked_a_minute_after_the_start(clock: Clock) -> None:
+    async def dialogue() -> None:
+        store, kicks = Store(), Kicks()
+        order(store, "suspend")
+        machine = Machine(store, kickers=[kicks])
+        await until(lambda: bool(kicks.kicked), machine)
+        for seconds, times in ((AGAIN_SECONDS - 1, 1), (1, 2), (1000, 2)):
+            clock.now += seconds
+            await turns(machine, rounds=10)
+            assert len(kicks.kicked) == times
+
+    play(dialogue())
+
+
 def test_a_kick_that_fails_is_tried_again_through_that_way(clock: Clock) -> None:
     async def dialogue() -> None:
         store, away, works = Store(), Kicks(), Kicks()
         away.failures = 5
         machine = Machine(store, kickers=[away, works])
         order(store, "suspend")
-        for _ in range(120):
+        for _ in range(int(AGAIN_SECONDS) - 5):
             await turns(machine, rounds=1)
             clock.now += 1
         assert (away.kicked, works.kicked) == ([ALICE], [ALICE])
