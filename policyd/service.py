@@ -6,7 +6,6 @@ A reload replaces what the configuration says, not what is known: connections, c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import threading
@@ -23,6 +22,7 @@ from mailward.model.errors import ConfigError, StoreError
 from mailward.model.limits import Outcome
 from mailward.model.ports import CorrespondentStore, LimitRecords
 from mailward.policy.logins import LoginRules
+from policyd.acceptor import Acceptor
 from policyd.attempts import Attempts
 from policyd.correspondents import CorrespondentRecorder
 from policyd.dovecot import DovecotServer, make_app
@@ -42,8 +42,6 @@ BREAKERS_OPEN, STORE = "breakers_open", "store-away"
 TICK_SECONDS = 1.0
 REVIEW_SECONDS = 30.0  # how often it is looked where Postfix asks
 WATCH_SECONDS = 0.25
-ACCEPTS = 64  # connections taken in one go
-ACCEPT_PAUSE_SECONDS = 0.5  # where no descriptor is left
 
 # At the end, for each step; all of it is less than a drain_timeout of 20 s.
 ANSWER_SECONDS = 3.0
@@ -105,9 +103,9 @@ class PolicyService:
         )
         self._listener: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wants_end = threading.Event()
+        self._wants_end = False
+        self._wake: asyncio.Event | None = None  # the loop's, once there is one
         self._has_ended = threading.Event()
-        self._connecting: set[asyncio.Task[None]] = set()
         self._next: Configured | None = None  # what a reload has read, and the loop has not taken yet
 
     # ---- the Serving; all but run() are called from another thread ----
@@ -123,7 +121,9 @@ class PolicyService:
 
     def stop_accepting(self) -> None:
         """Accept no more, answer what has been asked, write what has been gathered."""
-        self._wants_end.set()
+        self._wants_end = True
+        if self._loop is not None and self._wake is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     def is_idle(self) -> bool:
         """Say whether all of that is done."""
@@ -180,6 +180,7 @@ class PolicyService:
 
     async def _serve(self) -> None:
         assert self._listener is not None
+        self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._take_configuration()
         await self._keeper.turn()  # who is suspended is so from the first request on
@@ -187,17 +188,17 @@ class PolicyService:
         for work in (self._tick(), self._review(), self._keeper.run()):
             self._start(work)
         dovecot = await self._serve_dovecot()
-        self._loop.add_reader(self._listener, self._accept)
-        while not self._wants_end.is_set():
-            await asyncio.sleep(0.05)
-        self._loop.remove_reader(self._listener)
-        await self._end(dovecot, recording)
+        acceptor = Acceptor(self._listener, self._server.connection)
+        acceptor.start()
+        if not self._wants_end:
+            await self._wake.wait()
+        await self._end(acceptor, dovecot, recording)
         self._has_ended.set()
         await asyncio.Event().wait()  # the worker's other thread ends the process
 
-    async def _end(self, dovecot: DovecotServer | None, recording: asyncio.Task[None]) -> None:
+    async def _end(self, acceptor: Acceptor, dovecot: DovecotServer | None, recording: asyncio.Task[None]) -> None:
         """Answer what was asked, then write what that has left: in this order, and each step within its time."""
-        await self._within(ANSWER_SECONDS, "answers", self._answer_last())
+        await self._within(ANSWER_SECONDS, "answers", self._answer_last(acceptor))
         self._server.close()
         if dovecot is not None:
             await self._within(ANSWER_SECONDS, "dovecot", dovecot.close())
@@ -207,9 +208,8 @@ class PolicyService:
             self._within(WRITE_SECONDS, "correspondents", self._write_last_correspondents(recording)),
         )
 
-    async def _answer_last(self) -> None:
-        while self._connecting:
-            await asyncio.wait(list(self._connecting))
+    async def _answer_last(self, acceptor: Acceptor) -> None:
+        await acceptor.stop()
         await asyncio.sleep(0.01)  # what has arrived by now is read
         self._server.stop_reading()
         while self._server.pending:
@@ -254,33 +254,6 @@ class PolicyService:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._tools.log.critical("task-failed", reason=repr(error))
             os._exit(1)
-
-    def _accept(self) -> None:
-        """Take the connections that wait. The listener is not the loop's own: to the last, systemd's stays systemd's."""
-        assert self._listener is not None
-        loop = asyncio.get_running_loop()
-        for _ in range(ACCEPTS):
-            try:
-                connection, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError:
-                loop.remove_reader(self._listener)
-                loop.call_later(ACCEPT_PAUSE_SECONDS, self._accept_again)
-                return
-            connection.setblocking(False)
-            task = loop.create_task(self._connect(connection))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
-
-    def _accept_again(self) -> None:
-        assert self._listener is not None
-        if not self._wants_end.is_set():
-            asyncio.get_running_loop().add_reader(self._listener, self._accept)
-
-    async def _connect(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it has gone already
-            await asyncio.get_running_loop().connect_accepted_socket(self._server.connection, connection)
 
     # ---- what is done beside the requests ----
 
