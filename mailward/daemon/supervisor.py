@@ -10,8 +10,6 @@ generation, so a configuration that was broken since cannot keep the service fro
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import selectors
 import signal
@@ -22,13 +20,14 @@ from pathlib import Path
 
 from mailward.daemon import log as logging
 from mailward.daemon import worker as worker_side
-from mailward.daemon.generation import Generation, Phase, Tally, WorkerRecord
+from mailward.daemon.generation import Generation, Phase, Tally
 from mailward.daemon.listener import Listener
 from mailward.daemon.log import Log
 from mailward.daemon.memory import release_library_pages
-from mailward.daemon.metrics import MAX_ROWS, Metrics
+from mailward.daemon.metrics import Metrics
 from mailward.daemon.notify import Notifier
-from mailward.daemon.program import Loaded, Program, WorkerTools
+from mailward.daemon.program import Loaded, Program
+from mailward.daemon.workforce import Workforce
 from mailward.model.errors import ConfigError
 from mailward.settings.common import Service
 
@@ -36,8 +35,6 @@ TICK_SECONDS = 0.25  # how late a deadline may be noticed
 START_SECONDS = 60.0  # a new generation that does not serve by then is given up
 LAST_ACCEPT_SECONDS = 0.2  # for connections that were made before the socket's path was removed
 MAX_DRAINING = 2  # generations; a further HUP waits until one has left
-HEALTHY_SECONDS = 10.0  # a worker that lived this long died of something new
-MAX_BACKOFF_SECONDS = 30.0
 MAX_START_FAILURES = 5
 
 
@@ -54,18 +51,16 @@ class Supervisor:
         self._metrics = metrics
         self._log = log
         self._notifier = Notifier()
-        self._free_rows = list(range(MAX_ROWS - 1, -1, -1))
         self._last_number = 0
         self._wants_reload = False
         self._is_stopping = False
         self._drain_all_at = 0.0  # set by TERM
         self._next_watchdog = 0.0
-        self._close_in_child: list[Callable[[], None]] = []
         self._each_tick: list[Callable[[float], None]] = []
         self.selector = selectors.DefaultSelector()
-        self.generations: list[Generation] = []
-        self.notes: dict[str, str] = {}
         self.tally = Tally()
+        self._workforce = Workforce(program.name, listeners, metrics, self.selector, self.tally, log)
+        self.generations = self._workforce.generations
         self.started = time.time()
 
     def run(self, loaded: Loaded) -> int:
@@ -89,7 +84,7 @@ class Supervisor:
 
     def on_child(self, close: Callable[[], None]) -> None:
         """Have `close` called in every forked child, for descriptors that are the supervisor's alone."""
-        self._close_in_child.append(close)
+        self._workforce.on_child(close)
 
     def on_tick(self, act: Callable[[float], None]) -> None:
         """Have `act` called with the monotonic time, several times a second."""
@@ -98,7 +93,12 @@ class Supervisor:
     @property
     def serving(self) -> Generation | None:
         """The generation that takes new connections, if there is one."""
-        return next((generation for generation in self.generations if generation.phase is Phase.SERVING), None)
+        return self._workforce.serving
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What workers have told each other."""
+        return self._workforce.notes
 
     @property
     def is_ready(self) -> bool:
@@ -131,13 +131,13 @@ class Supervisor:
         elif number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
         elif number == signal.SIGCHLD:
-            self._reap()
+            self._workforce.reap()
 
     def _tick(self, now: float) -> None:
         """Do what the time asks for: replace, kill, advance, reload, feed the watchdog."""
-        self._reap()
+        self._workforce.reap()
         for generation in list(self.generations):
-            self._kill_silent(generation, now)
+            self._workforce.kill_silent(generation, now)
             if self._is_stopping and now >= self._drain_all_at:
                 self._drain(generation, generation.loaded.service.drain_timeout)
             self._advance(generation, now)
@@ -192,11 +192,9 @@ class Supervisor:
         self._last_number += 1
         serving.number, serving.loaded = self._last_number, loaded
         self._begin_with(loaded)
-        for record in serving.workers.values():
-            with contextlib.suppress(OSError):
-                record.control.send(worker_side.RELOAD)
+        self._workforce.tell(serving, worker_side.RELOAD)
         logging.configure(loaded.service.log_level)
-        self._log = logging.get(self._program.name)
+        self._log = self._workforce.log = logging.get(self._program.name)
         self.tally.reloads += 1
         self._log.info("reloaded", generation=serving.number, workers=serving.wanted)
         self._notifier.ready(f"serving with {serving.wanted} workers")
@@ -227,7 +225,7 @@ class Supervisor:
         generation = Generation(self._last_number, loaded, wanted, time.monotonic())
         self.generations.append(generation)
         self._begin_with(loaded)
-        self._fork_missing(generation)
+        self._workforce.fork_missing(generation)
 
     def _begin_with(self, loaded: Loaded) -> None:
         """Log what a configuration warns of, and make room for the numbers it names."""
@@ -242,12 +240,12 @@ class Supervisor:
             if not generation.workers:
                 self.generations.remove(generation)
             elif now > generation.drain_deadline + 2.0:  # the workers end themselves at the deadline, unless stuck
-                self._kill(generation)
+                self._workforce.kill(generation)
             else:
                 self._tell_to_drain(generation, now)
             return
         if len(generation.workers) < generation.wanted and now >= generation.fork_at:
-            self._fork_missing(generation)
+            self._workforce.fork_missing(generation)
         if generation.phase is Phase.STARTING:
             if generation.is_ready:
                 self._take_over(generation)
@@ -263,8 +261,8 @@ class Supervisor:
             if older is not generation and older.phase is Phase.SERVING:
                 self._drain(older, older.loaded.service.reload_timeout)
         logging.configure(generation.loaded.service.log_level)
-        self._log = logging.get(self._program.name)
-        self.notes = {key: value for key, value in self.notes.items() if generation.loaded.keeps_note(key)}
+        self._log = self._workforce.log = logging.get(self._program.name)
+        self._workforce.keep_notes(generation.loaded.keeps_note)
         if not is_first:
             self.tally.reloads += 1
         self._log.info("serving" if is_first else "reloaded", generation=generation.number, workers=generation.wanted)
@@ -274,7 +272,7 @@ class Supervisor:
     def _give_up(self, generation: Generation) -> None:
         """Undo a generation that does not come up; without an older one that serves, the program ends."""
         self._log.critical("start-failed", generation=generation.number, failures=generation.failures)
-        self._kill(generation)
+        self._workforce.kill(generation)
         generation.phase, generation.drain_deadline = Phase.DRAINING, 0.0
         if self.serving is not None:
             self.tally.failed_reloads += 1
@@ -292,142 +290,7 @@ class Supervisor:
     def _tell_to_drain(self, generation: Generation, now: float) -> None:
         """Tell the workers, again and again: a message may be lost where a worker has much to read."""
         left = max(0.0, generation.drain_deadline - now)
-        for record in generation.workers.values():
-            with contextlib.suppress(OSError):
-                record.control.send(worker_side.DRAIN + b"%.3f" % left)
-
-    def _kill(self, generation: Generation) -> None:
-        for record in generation.workers.values():
-            os.kill(record.pid, signal.SIGKILL)
-
-    # ---- workers ----
-
-    def _fork_missing(self, generation: Generation) -> None:
-        for _ in range(generation.wanted - len(generation.workers)):
-            if self._free_rows:
-                self._fork(generation)
-
-    def _fork(self, generation: Generation) -> None:
-        try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError as error:
-            self._fork_failed(generation, error)
-            return
-        row = self._free_rows.pop()
-        gc.collect()
-        gc.freeze()  # what is shared stays shared: the child's collector does not write to it
-        try:
-            pid = os.fork()
-        except OSError as error:
-            ours.close()
-            theirs.close()
-            self._free_rows.append(row)
-            self._fork_failed(generation, error)
-            return
-        if pid == 0:
-            self._become_worker(generation, ours, theirs, row)
-        theirs.close()
-        ours.setblocking(False)
-        now = time.monotonic()
-        record = WorkerRecord(pid, row, ours, now, now)
-        generation.workers[pid] = record
-        self.selector.register(ours, selectors.EVENT_READ, lambda: self._hear(record))
-
-    def _fork_failed(self, generation: Generation, error: OSError) -> None:
-        self._log.critical("fork-failed", reason=error.strerror)
-        generation.failures += 1
-        generation.fork_at = time.monotonic() + _backoff(generation.failures)
-
-    def _become_worker(self, generation: Generation, ours: socket.socket, theirs: socket.socket, row: int) -> None:
-        """Serve in the forked child; never returns."""
-        status = 1
-        try:
-            worker_side.become_worker()
-            logging.configure(generation.loaded.service.log_level)
-            log = logging.get(self._program.name)
-            self.selector.close()
-            ours.close()
-            for close in self._close_in_child:
-                close()
-            for other in self.generations:
-                for record in other.workers.values():
-                    record.control.close()
-            notes = worker_side.ControlNotes(theirs, self.notes)
-            sockets = {name: listener.socket for name, listener in self._listeners.items()}
-            tools = WorkerTools(self._metrics.row(row), notes, log, sockets, self._metrics.name_values)
-            serving = generation.loaded.make_serving(tools)
-            drain_seconds = generation.loaded.service.drain_timeout
-            worker_side.serve(serving, sockets["socket"], theirs, notes, drain_seconds, log)
-            status = 0
-        except BaseException:  # noqa: BLE001 - a forked child must not run on in the supervisor's code
-            self._log.exception("worker-failed")
-        finally:
-            os._exit(status)
-
-    def _hear(self, record: WorkerRecord) -> None:
-        try:
-            message = record.control.recv(worker_side.MAX_NOTE)
-        except OSError:
-            return
-        if not message:
-            self.selector.unregister(record.control)  # the worker is ending; waitpid() tells how
-            return
-        record.last_heard = time.monotonic()
-        if message == worker_side.READY:
-            record.is_ready = True
-        elif message.startswith(worker_side.NOTE):
-            self._remember(record, message.removeprefix(worker_side.NOTE), is_suggestion=False)
-        elif message.startswith(worker_side.SUGGESTION):
-            self._remember(record, message.removeprefix(worker_side.SUGGESTION), is_suggestion=True)
-
-    def _remember(self, sender: WorkerRecord, note: bytes, *, is_suggestion: bool) -> None:
-        """Keep what a worker has told, and tell the others if it is news."""
-        key, _, value = note.decode("utf-8", "replace").partition("\0")
-        old = self.notes.get(key)
-        serving = self.serving
-        if old == value or (is_suggestion and old is not None) or (serving and not serving.loaded.keeps_note(key)):
-            return
-        self.notes[key] = value
-        if len(self.notes) > worker_side.MAX_NOTES:
-            self.notes.pop(next(iter(self.notes)))
-        for generation in self.generations:
-            for record in generation.workers.values():
-                if record is not sender:
-                    with contextlib.suppress(OSError):
-                        record.control.send(worker_side.NOTE + note)
-
-    def _kill_silent(self, generation: Generation, now: float) -> None:
-        for record in generation.workers.values():
-            if now - record.last_heard > generation.loaded.service.worker_timeout and not record.is_silent:
-                record.is_silent = True
-                self._log.error("worker-silent", pid=record.pid, seconds=round(now - record.last_heard, 1))
-                os.kill(record.pid, signal.SIGKILL)
-
-    def _reap(self) -> None:
-        for generation in self.generations:
-            for pid in list(generation.workers):
-                with contextlib.suppress(ChildProcessError):
-                    ended, status = os.waitpid(pid, os.WNOHANG)
-                    if ended:
-                        self._bury(generation, generation.workers.pop(pid), os.waitstatus_to_exitcode(status))
-
-    def _bury(self, generation: Generation, record: WorkerRecord, status: int) -> None:
-        """Free what a dead worker had, and plan its replacement unless its generation is leaving."""
-        with contextlib.suppress(KeyError):
-            self.selector.unregister(record.control)
-        record.control.close()
-        self._metrics.forget_gauges(record.row)
-        self._free_rows.append(record.row)
-        if generation.phase is Phase.DRAINING:
-            return
-        now = time.monotonic()
-        if record.is_silent:
-            self.tally.silent += 1
-        else:
-            self.tally.died += 1
-            self._log.error("worker-died", pid=record.pid, status=status)
-        generation.failures = 0 if now - record.started > HEALTHY_SECONDS else generation.failures + 1
-        generation.fork_at = now + _backoff(generation.failures)
+        self._workforce.tell(generation, worker_side.DRAIN + b"%.3f" % left)
 
 
 def _listening(service: Service) -> dict[str, object]:
@@ -437,8 +300,3 @@ def _listening(service: Service) -> dict[str, object]:
 
 def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     return [name for name, value in old.items() if new.get(name) != value]
-
-
-def _backoff(failures: int) -> float:
-    """Return the seconds to wait before the next try: none after the first failure, then ever longer."""
-    return 0.0 if failures <= 1 else float(min(MAX_BACKOFF_SECONDS, 0.1 * 2 ** min(failures, 16)))
