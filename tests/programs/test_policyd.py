@@ -15,9 +15,14 @@ from itertools import count
 
 import pytest
 
+from mailward.adapters.stores import open_greylist
+from mailward.model.state import Durability
+from mailward.policy.greylist_key import correspondent
 from mailward.policy.limits import DEFAULT_LIMITS
+from mailward.settings.state import read_state
 from tests.support.policy_server import ROOT, PolicyClient, PolicyServer
 from tests.support.processes import ProgramError, open_folder, wait_until
+from tests.support.redis import Redis
 
 _NUMBERS = count(1)
 Start = Callable[..., PolicyServer]
@@ -346,3 +351,65 @@ def test_what_it_does_is_logged_so_that_an_operator_can_follow_it(start: Start) 
     assert (deferred["action"], deferred["limit"], deferred["level"]) == ("defer", "few", "info")
     assert int(deferred["clears"]) > 0
     wait_until(lambda: bool(server.log_lines("incident-opened")), "the incident")
+
+
+def test_whom_an_account_writes_to_is_a_correspondent_for_greylisting(start: Start) -> None:
+    server = start("[policyd.incidents]\nmail_to = []")
+    server.ask(**{**recipient("a@example.com"), "recipient": "Bob+list@Example.org"})
+    server.ask(**{**recipient(""), "recipient": "nobody@example.org"})
+
+    def known() -> set[str]:
+        store = open_greylist(read_state(server.state).state, Durability.PROCESS, 10.0)
+        try:
+            return {address for address, _ in store.correspondents()}
+        finally:
+            store.close()
+
+    wait_until(lambda: correspondent(b"bob+list@example.org") in known(), "the correspondent")
+    assert correspondent(b"nobody@example.org") not in known()
+    assert server.metrics()["correspondents_recorded_total"] == 1
+
+
+def test_a_tcp_socket_is_served_like_a_unix_one(start: Start) -> None:
+    server = start()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    other = PolicyServer(server.folder, "", name="over-tcp")
+    other.configuration.write_text(
+        other.configuration.read_text().replace(f"unix:{other.socket_path}", f"inet:127.0.0.1:{port}")
+    )
+    other.start()
+    try:
+        request = "".join(f"{name}={value}\n" for name, value in recipient("a@example.com").items())
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(f"request=smtpd_access_policy\n{request}\n".encode())
+            assert connection.recv(4096) == b"action=DUNNO\n\n"
+    finally:
+        other.stop()
+
+
+def test_while_redis_is_away_limits_hold_by_what_is_counted_here_and_it_is_told_when_it_is_back() -> None:
+    with open_folder() as folder, ExitStack() as stack:
+        redis = Redis(folder)
+        redis.start()
+        stack.callback(redis.stop)
+        server = PolicyServer(folder, ONE_LIMIT.format(most=3), state=redis.address)
+        server.start()
+        stack.callback(server.stop)
+        numbers = count()
+
+        def ask() -> str:
+            return server.ask(**recipient("a@example.com", next(numbers))).partition(" ")[0]
+
+        assert [ask() for _ in range(4)] == ["DUNNO"] * 3 + ["DEFER"]
+        redis.stop()
+        assert [ask() for _ in range(5)] == ["DUNNO"] * 3 + ["DEFER"] * 2, "once more, and no more"
+        wait_until(lambda: server.metrics()['breakers_open{breaker="store-away"}'] == 1, "the breaker")
+        server.wait_for_log("store-away")
+        redis.start()
+        wait_until(lambda: server.metrics()['breakers_open{breaker="store-away"}'] == 0, "the breaker to close")
+        wait_until(
+            lambda: server.amounts("sasl_username=a@example.com") == {"few": 3}, "what was counted here to be charged"
+        )
+        assert ask() == "DEFER"
+        assert server.metrics()["store_counted_here_total"] >= 5
