@@ -61,7 +61,10 @@ def _with_short_way(logger_class: type[Log], renderer: _Renderer, level: str) ->
 
     class Logger(logger_class):  # type: ignore[valid-type, misc]
         def info(self, event: str, **fields: object) -> None:
-            self._logger.info(renderer(None, "info", {**self._context, "event": event, **fields}))
+            if self._processors[-1] is renderer:
+                self._logger.info(renderer(None, "info", {**self._context, "event": event, **fields}))
+            else:  # somebody has wrapped a logger in another way
+                super().info(event, **fields)
 
     return Logger
 

@@ -25,6 +25,7 @@ count = "messages"
 limit = "1000/1h"
 """
 OWNER = f"sasl_username={ALICE}"
+TRIES = 4
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,12 @@ def test_mail_goes_on_while_it_is_away_and_is_counted_again_afterwards(world: Li
 
 @pytest.mark.parametrize("away", ["ended", "killed"])
 def test_a_session_that_was_open_over_a_restart_is_counted_on(world: Limiting, away: str) -> None:
+    # A question that takes longer than 3 s, as it may on a busy machine, is the end of it for a session: the next one is tried.
+    assert any(is_counted_on(world, away) for _ in range(TRIES))
+
+
+def is_counted_on(world: Limiting, away: str) -> bool:
+    """Say whether the policy server counts a session again, once it is back."""
     server = world.servers[MODE]
     with world.submission(ALICE, mode=MODE) as session:
         lane = Lane(session, ALICE)
@@ -92,12 +99,8 @@ def test_a_session_that_was_open_over_a_restart_is_counted_on(world: Limiting, a
         counted = server.amounts(OWNER)["messages"]
         with AWAY[away](server):
             assert lane.send(*world.new_recipients(1)).code == 250
-
-        def is_counted() -> bool:
-            assert lane.send(*world.new_recipients(1)).code == 250
-            return server.amounts(OWNER)["messages"] > counted
-
-        wait_until(is_counted, "the session that stayed open to be counted again")
+        assert lane.send(*world.new_recipients(1)).code == 250
+        return server.amounts(OWNER)["messages"] == counted + 1
 
 
 def test_postfix_complained_of_nobody_else(world: Limiting) -> None:
