@@ -24,6 +24,7 @@ STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
 OUTPUT_SHOWN = 4000  # characters of a program's own words in an error
 PORTS = range(20000, 32000)  # below Linux's ephemeral range, so that no client socket takes a port we have chosen
+_GIVEN: set[int] = set()  # ports that free_port() has returned
 
 
 class ProgramError(Exception):
@@ -168,14 +169,20 @@ def read_samples(page: str, prefix: str) -> dict[str, float]:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """Return a TCP port of a loopback address that nothing listens on."""
-    for port in random.sample(PORTS, 200):
+    """Return a TCP port of a loopback address that nothing listens on, and another one each time.
+
+    Of two daemons with one port the second ends, and the first answers for it: both would count as started.
+    """
+    if len(_GIVEN) > len(PORTS) // 2:
+        _GIVEN.clear()
+    for port in random.sample([port for port in PORTS if port not in _GIVEN], 200):
         with socket.socket() as attempt:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 attempt.bind((address, port))
             except OSError:
                 continue
+            _GIVEN.add(port)
             return port
     raise ProgramError(f"no free port on {address} between {PORTS.start} and {PORTS.stop}")
 
