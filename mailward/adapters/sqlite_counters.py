@@ -15,11 +15,11 @@ from pathlib import Path
 from mailward.adapters import sqlite_accounts
 from mailward.adapters.sqlite_accounts import SqliteAccounts
 from mailward.adapters.sqlite_charging import REST_MASK, SEPARATOR, Counters, next_key, owner_key_of, record_of
-from mailward.adapters.sqlite_file import MAX_OCTETS, Change, Connection, Row, Schema, SqliteFile
+from mailward.adapters.sqlite_file import MAX_OCTETS, Connection, Row, Schema, SqliteFile
+from mailward.adapters.sqlite_room import Room
 from mailward.adapters.sqlite_rows import BATCH, HIGHEST_KEY, LOWEST_KEY, clean
 from mailward.adapters.sqlite_upkeep import Table, Upkeep
 from mailward.model.accounts import Account, AuditEntry
-from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.limits import KNOWN, Charging, CounterRecord, Outcome, Sent
 from mailward.model.state import Durability
 
@@ -78,8 +78,6 @@ SEND = (
 # nor what they know: those are as many as there are accounts.
 COUNTER_GONE = "expires <= ?1 OR written_at <= ?2 AND substr(name, 1, 5) <> 'sasl_'"
 SENT_GONE = f"written_at <= ?1 - {SENT_SECONDS} OR written_at <= ?2"
-FULL_FROM = 0.95
-NO_ROOM = f"{FILE} leaves the little room that the disk has to others"
 
 
 class SqliteLimits:
@@ -88,13 +86,12 @@ class SqliteLimits:
     def __init__(self, folder: Path, durability: Durability, timeout: float, max_octets: int = MAX_OCTETS) -> None:
         self._file = SqliteFile(folder / FILE, SCHEMA, durability, timeout, max_octets, CACHE_KIB)
         self._accounts = SqliteAccounts(self._file)
-        self._is_short_of_room = False
+        self._room = Room(self._file)
         self.upkeep = Upkeep(self._file, (Table("counters", COUNTER_GONE), Table("sent", SENT_GONE)))
 
     def charge(self, chargings: Sequence[Charging], now: float | None = None) -> list[Outcome]:
         """Charge requests one after the other, and write what has changed in one transaction."""
-        if self._is_short_of_room:
-            raise StoreError(StoreFailure.FULL, NO_ROOM)
+        self._room.require()
 
         def charged(connection: Connection) -> list[Outcome]:
             at = _clock(now)  # under the lock: no process charges by an earlier clock than the one before it
@@ -111,16 +108,11 @@ class SqliteLimits:
 
     def probe(self) -> None:
         """Write something that nobody reads, as a charge would."""
-        self._file.change(Change("INSERT OR REPLACE INTO probes VALUES (1, ?)", (time.time(),)))
-        self._is_short_of_room = self._file.place.is_short_of_room()
-        if self._is_short_of_room:
-            raise StoreError(StoreFailure.FULL, NO_ROOM)
-        if (fill := self._file.fill()) > FULL_FROM:
-            raise StoreError(StoreFailure.FULL, f"{FILE} has {fill:.0%} of the room that it may have")
+        self._room.probe()
 
     def tend(self, now: float | None = None) -> None:
         """Do a small step of housekeeping: of all processes, one does it."""
-        self._is_short_of_room = self._file.place.is_short_of_room()
+        self._room.look()
         self.upkeep.step(_clock(now))
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from mailward.adapters import sqlite_rows as rows
 from mailward.adapters.sqlite_correspondents import SqliteCorrespondents
 from mailward.adapters.sqlite_file import MAX_OCTETS, Change, SqliteFile
+from mailward.adapters.sqlite_room import Room
 from mailward.adapters.sqlite_rows import SCHEMA, Found
 from mailward.adapters.sqlite_upkeep import Table, Upkeep
 from mailward.model.errors import StoreError, StoreFailure
@@ -42,10 +43,6 @@ RETURNS_KEPT = 2 * 86400.0
 TRIPLET_GONE = "expires <= ?1 OR first_seen <= ?2 AND passed_at = 0 AND NOT is_expected"
 SPARED_DELAYS = 4.0  # but not before it could have passed, and for a while after that
 
-# A probe that only wrote one small row would find room where new triplets do not, and the breaker would flap.
-FULL_FROM = 0.95
-NO_ROOM = f"{FILE} leaves the little room that the disk has to others"
-
 
 class SqliteGreylist:
     """A GreylistRecords over `<folder>/greylist.sqlite`, and the correspondents' file beside it, without which it does well.
@@ -56,7 +53,7 @@ class SqliteGreylist:
     def __init__(self, folder: Path, durability: Durability, timeout: float, max_octets: int = MAX_OCTETS) -> None:
         self._file = SqliteFile(folder / FILE, SCHEMA, durability, timeout, max_octets)
         self._spared_seconds = 0.0
-        self._is_short_of_room = False
+        self._room = Room(self._file)
         self._correspondents = SqliteCorrespondents(folder, durability, timeout)
         self.upkeep = Upkeep(
             self._file,
@@ -82,8 +79,8 @@ class SqliteGreylist:
             if is_asked and self._correspondents.knows(correspondent, now, deadline):
                 return Sighting(Memory.CORRESPONDENT, now)
             changes = rows.changes(found, kept, sighting)
-            if changes and self._is_short_of_room:
-                raise StoreError(StoreFailure.FULL, NO_ROOM)
+            if changes:
+                self._room.require()
             if not changes or self._file.change(*changes, deadline=deadline):
                 return sighting
             if time.monotonic() > deadline:  # each time somebody else has got further: no more than a guard
@@ -123,12 +120,7 @@ class SqliteGreylist:
 
     def probe(self) -> None:
         """Write something that nobody reads, as a sighting would."""
-        self._file.change(Change("INSERT OR REPLACE INTO probes VALUES (1, ?)", (time.time(),)))
-        self._is_short_of_room = self._file.place.is_short_of_room()
-        if self._is_short_of_room:
-            raise StoreError(StoreFailure.FULL, NO_ROOM)
-        if (fill := self._file.fill()) > FULL_FROM:
-            raise StoreError(StoreFailure.FULL, f"{FILE} has {fill:.0%} of the room that it may have")
+        self._room.probe()
 
     def tend(self, now: float | None = None) -> None:
         """Do a small step of housekeeping: of all processes, one does it.
@@ -137,7 +129,7 @@ class SqliteGreylist:
         which one process is chosen. Decisions go on.
         """
         now = _clock(now)
-        self._is_short_of_room = self._file.place.is_short_of_room()
+        self._room.look()
         self.upkeep.step(now, self._spared_seconds)
         self._correspondents.tend(now)
 

@@ -16,6 +16,7 @@ from mailward.model.ports import CounterStore
 from mailward.policy.ratelimit import item_of
 from tests.support.limit_dialogues import Paper, charge, moment
 from tests.support.processes import wait_until
+from tests.support.told import Told
 
 BUDGET = 0.2
 ALICE = "sasl_username=alice"
@@ -55,20 +56,6 @@ class OddStore:
             raise self.bug
         if self.failure is not None:
             raise StoreError(self.failure, "as told")
-
-
-class Told:
-    """Keeps counts and events."""
-
-    def __init__(self) -> None:
-        self.counts: dict[tuple[str, str], float] = {}
-        self.events: list[tuple[str, str]] = []
-
-    def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
-        self.counts[name, value] = self.counts.get((name, value), 0) + amount
-
-    def __call__(self, level: str, event: str, **_fields: object) -> None:
-        self.events.append((level, event))
 
 
 @pytest.fixture

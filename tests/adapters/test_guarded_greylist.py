@@ -16,6 +16,7 @@ from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.greylist import Memory, Sighting, Triplet, Windows
 from mailward.model.ports import TripletStore
 from tests.support.processes import wait_until
+from tests.support.told import Told
 
 TRIPLET = Triplet("192.0.2.0/24", "a@example.com", "b@example.net")
 WINDOWS = Windows()
@@ -44,20 +45,6 @@ class OddStore:
             return method(*arguments, **named)
 
         return called
-
-
-class Told:
-    """Keeps counts and events."""
-
-    def __init__(self) -> None:
-        self.counts: dict[tuple[str, str], float] = {}
-        self.events: list[tuple[str, str]] = []
-
-    def count(self, name: str, value: str = "", amount: float = 1.0) -> None:
-        self.counts[name, value] = self.counts.get((name, value), 0) + amount
-
-    def __call__(self, level: str, event: str, **_fields: object) -> None:
-        self.events.append((level, event))
 
 
 @pytest.fixture

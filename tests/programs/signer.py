@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import socket
 import sys
 from pathlib import Path
 
 from mailward.auth.keys import generate_ed25519, generate_rsa
+from tests.support.daemon import Daemon
 from tests.support.milter_client import MilterSession, Outcome
-from tests.support.processes import Program, free_port, read_samples, read_text
+from tests.support.processes import free_port, read_text
 
 ROOT = Path(__file__).parents[2]
 FIELDS = [(b"From", b" a@example.com"), (b"To", b" b@example.net"), (b"Subject", b" hi\n there")]
@@ -23,8 +23,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class Signer(Program):
+class Signer(Daemon):
     """The daemon; `settings` are further lines of its table."""
+
+    prefix = "mailward_dkim_sign_"
 
     def __init__(self, folder: Path, settings: str = "", *, listening: socket.socket | None = None) -> None:
         self.port = free_port()
@@ -68,26 +70,6 @@ class Signer(Program):
             f'[[dkim-sign.domain]]\nname = "example.com"\nsubdomains = true\n'
             f'keys = [ {{ selector = "rsa", file = "{folder}/{key}" }}, {{ selector = "ed", file = "{folder}/ed.pem" }} ]\n'
         )
-
-    def is_serving(self) -> bool:
-        """Whether /readyz says yes."""
-        return self.get("/readyz")[0] == 200
-
-    def get(self, path: str, *, method: str = "GET") -> tuple[int, str]:
-        """Ask the status server; status 0 where it does not answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request(method, path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        except (OSError, http.client.HTTPException):
-            return 0, ""
-        finally:
-            connection.close()
-
-    def metrics(self) -> dict[str, float]:
-        """Return every sample of /metrics, without the program's prefix; empty where it does not answer."""
-        return read_samples(self.get("/metrics")[1], "mailward_dkim_sign_")
 
     def workers(self) -> list[int]:
         """Return the pids of the workers."""

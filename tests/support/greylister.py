@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.processes import Program, free_port, read_samples, read_text, run
+from tests.support.daemon import Daemon
+from tests.support.processes import free_port, read_text, run
 
 ROOT = Path(__file__).parents[2]
 AUTHSERV_ID = "mx.receiver.example"
@@ -31,11 +31,13 @@ drain_timeout = "2s"
 """
 
 
-class Greylister(Program):
+class Greylister(Daemon):
     """The daemon; `settings` are further lines of its table, `dns` of [dns]. `name` tells several in one folder apart.
 
     `state` is a folder of its own in SQLite unless it is given.
     """
+
+    prefix = "mailward_greylist_"
 
     def __init__(
         self,
@@ -74,26 +76,6 @@ class Greylister(Program):
     def order(self, *words: str) -> str:
         """Run `mailward greylist WORDS` on the daemon's state, and return what it prints."""
         return run([sys.executable, "-m", "postmaster", "greylist", *words, "--config", str(self.configuration)])
-
-    def is_serving(self) -> bool:
-        """Whether /readyz says yes."""
-        return self.get("/readyz")[0] == 200
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Ask the status server; status 0 where it does not answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        except (OSError, http.client.HTTPException):
-            return 0, ""
-        finally:
-            connection.close()
-
-    def metrics(self) -> dict[str, float]:
-        """Return every sample of /metrics, without the program's prefix; empty where it does not answer."""
-        return read_samples(self.get("/metrics")[1], "mailward_greylist_")
 
     def workers(self) -> list[int]:
         """Return the pids of the workers."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shlex
@@ -21,8 +20,9 @@ from mailward.model.ports import LimitRecords
 from mailward.model.state import Durability
 from mailward.policy.ratelimit import rings_of
 from mailward.settings.state import read_state
+from tests.support.daemon import Daemon
 from tests.support.postfix import is_running
-from tests.support.processes import Program, ProgramError, free_port, read_samples, read_text, run, wait_until
+from tests.support.processes import ProgramError, free_port, read_text, run, wait_until
 
 ROOT = Path(__file__).parents[2]
 MAX_REPLY = 4096
@@ -40,11 +40,13 @@ drain_timeout = "2s"
 """
 
 
-class PolicyServer(Program):
+class PolicyServer(Daemon):
     """The daemon; `settings` are further lines of its table, and tables. `name` tells several in one folder apart.
 
     `state` is a folder of its own in SQLite unless it is given.
     """
+
+    prefix = "mailward_policyd_"
 
     def __init__(self, folder: Path, settings: str = "", *, name: str = "policyd", state: str = "") -> None:
         self.port = free_port()
@@ -95,26 +97,6 @@ class PolicyServer(Program):
         """Ask one question on a connection of its own; return the action."""
         with PolicyClient(self.socket_path) as client:
             return client.ask(**attributes)
-
-    def is_serving(self) -> bool:
-        """Whether /readyz says yes."""
-        return self.get("/readyz")[0] == 200
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Ask the status server; status 0 where it does not answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        except (OSError, http.client.HTTPException):
-            return 0, ""
-        finally:
-            connection.close()
-
-    def metrics(self) -> dict[str, float]:
-        """Return every sample of /metrics, without the program's prefix; empty where it does not answer."""
-        return read_samples(self.get("/metrics")[1], "mailward_policyd_")
 
     def processes(self) -> list[int]:
         """Return the pids of its processes, the first one's first."""
