@@ -367,7 +367,7 @@ def test_whom_an_account_writes_to_is_a_correspondent_for_greylisting(start: Sta
 
     wait_until(lambda: correspondent(b"bob+list@example.org") in known(), "the correspondent")
     assert correspondent(b"nobody@example.org") not in known()
-    assert server.metrics()["correspondents_recorded_total"] == 1
+    wait_until(lambda: server.metrics()["correspondents_recorded_total"] == 1, "it to be counted, once it is written")
 
 
 def test_a_tcp_socket_is_served_like_a_unix_one(start: Start) -> None:
