@@ -10,6 +10,7 @@ import attrs
 
 from mailward.settings.common import at_least, at_most
 from mailward.settings.values import Duration, Port
+from mailward.settings.words import says
 
 MAX_RECIPIENTS = 50
 MAX_WORDS = 50  # of the command
@@ -67,21 +68,67 @@ def _check_key_file(_instance: object, _attribute: object, path: Path | None) ->
 
 @attrs.frozen(kw_only=True)
 class Incidents:
-    """`[policyd.incidents]`.
+    """`[policyd.incidents]`."""
 
-    An incident is over once its account has reached no limit for `quiet`. It is told `settle` after it opened, so that a
-    suspension within that time is told with it. Told are: `mail_to`, by SMTP to `smtp`, from `mail_from` (empty: the null
-    sender); the URL `webhook`, with the key in `webhook_key_file`; and `command`, which is started without a shell. A
-    suspended account's sessions are ended through `doveadm`, the URL of Dovecot's HTTP API.
-    """
-
-    quiet: Duration = attrs.field(default=Duration(3600.0), validator=[at_least(1, "1s"), at_most(30 * 86400, "30d")])
-    settle: Duration = attrs.field(default=Duration(10.0), validator=[at_least(0, "0s"), at_most(600, "10m")])
-    mail_to: tuple[str, ...] = attrs.field(default=("postmaster",), validator=_check_addresses)
-    mail_from: str = attrs.field(default="", validator=_check_address)
-    smtp: Port = Port("127.0.0.1", 25)
-    webhook: str = attrs.field(default="", validator=_check_url)
-    webhook_key_file: Path | None = attrs.field(default=None, validator=_check_key_file)
-    command: tuple[str, ...] = attrs.field(default=(), validator=_check_command)
-    doveadm: str = attrs.field(default="", validator=_check_doveadm)
-    doveadm_key_file: Path | None = attrs.field(default=None, validator=_check_key_file)
+    quiet: Duration = attrs.field(
+        default=Duration(3600.0),
+        validator=[at_least(1, "1s"), at_most(30 * 86400, "30d")],
+        metadata=says("An incident is over once its account has reached no limit for so long."),
+    )
+    settle: Duration = attrs.field(
+        default=Duration(10.0),
+        validator=[at_least(0, "0s"), at_most(600, "10m")],
+        metadata=says("It is told of so long after it opened, so that a suspension within that time is told with it."),
+    )
+    mail_to: tuple[str, ...] = attrs.field(
+        default=("postmaster",), validator=_check_addresses, metadata=says("Who gets mail of it. `[]`: nobody.")
+    )
+    mail_from: str = attrs.field(
+        default="",
+        validator=_check_address,
+        metadata=says(
+            "The sender of that mail. Empty: the null sender, to which no answer comes.",
+            example='"mailward@example.com"',
+        ),
+    )
+    smtp: Port = attrs.field(
+        default=Port("127.0.0.1", 25), metadata=says("Where that mail is given to, by SMTP without authentication.")
+    )
+    webhook: str = attrs.field(
+        default="",
+        validator=_check_url,
+        metadata=says(
+            "A URL to which it is posted as JSON. Empty: none.", example='"https://chat.example.net/hooks/mailward"'
+        ),
+    )
+    webhook_key_file: Path | None = attrs.field(
+        default=None,
+        validator=_check_key_file,
+        metadata=says(
+            "A file with the key that the webhook is shown (`Authorization: Bearer`).",
+            example='"/etc/mailward/webhook-key"',
+        ),
+    )
+    command: tuple[str, ...] = attrs.field(
+        default=(),
+        validator=_check_command,
+        metadata=says(
+            """A program and its arguments, started without a shell: JSON on its standard input, MAILWARD_EVENT,
+            MAILWARD_ACCOUNT, MAILWARD_SUBJECT and others in its environment. `[]`: none.""",
+            example='["/usr/local/bin/tell-somebody", "mail"]',
+        ),
+    )
+    doveadm: str = attrs.field(
+        default="",
+        validator=_check_doveadm,
+        metadata=says(
+            """The URL of Dovecot's HTTP API for doveadm, through which the open sessions of a suspended account are
+            ended. Empty: they are not. Needs `doveadm_key_file`.""",
+            example='"http://127.0.0.1:8080/doveadm/v1"',
+        ),
+    )
+    doveadm_key_file: Path | None = attrs.field(
+        default=None,
+        validator=_check_key_file,
+        metadata=says("A file with that API's key (doveadm_api_key).", example='"/etc/mailward/doveadm-api-key"'),
+    )

@@ -37,12 +37,16 @@ class Sections:
         self.mistakes: list[Mistake] = []
         self.main_file = ""
 
-    def read(self, path: Path) -> None:
-        """Read `path`, then `conf.d/*.toml` beside it, in the order of their names; later files win, lists of tables grow."""
+    def read(self, path: Path, without: Path | None = None) -> None:
+        """Read `path`, then `conf.d/*.toml` beside it, in the order of their names; later files win, lists of tables grow.
+
+        `without` is a file of conf.d that is passed over.
+        """
         self.main_file = str(path)
         self._read_one(path)
         for extra in sorted(path.parent.glob("conf.d/*.toml")):
-            self._read_one(extra)
+            if extra != without:
+                self._read_one(extra)
 
     def file_of(self, key: str) -> str:
         """Return the file that set `key`, or the main file where none did."""
@@ -88,10 +92,10 @@ class Sections:
             self._file_of[key] = file
 
 
-def read_sections(path: Path) -> Sections:
-    """Read the configuration's files; what cannot be read is among the result's mistakes."""
+def read_sections(path: Path, without: Path | None = None) -> Sections:
+    """Read the configuration's files, but for `without`; what cannot be read is among the result's mistakes."""
     sections = Sections()
-    sections.read(path)
+    sections.read(path, without)
     return sections
 
 

@@ -10,6 +10,7 @@ from mailward.policy.owners import account_of
 from mailward.policy.ratelimit import MAX_ITEMS
 from mailward.settings.common import Validator, at_least, at_most
 from mailward.settings.values import Duration, NetworkList, Rate, Rates, Words
+from mailward.settings.words import says
 
 HOUR, DAY = 3600.0, 86400.0
 MAX_WINDOWS = 4
@@ -42,32 +43,74 @@ def _check_shared(_instance: object, _attribute: object, logins: Words) -> None:
 
 @attrs.frozen(kw_only=True)
 class LoginSettings:
-    """`[policyd.logins]`; what follows of the limits, mailward.policy.logins says.
+    """`[policyd.logins]`; what follows of the limits, mailward.policy.logins says."""
 
-    `failures`, `network_failures` and `login_failures` are different wrong passwords: of one login from one network, of one
-    network, of one login. The first two are so many times as high where the login has succeeded before (`known_times`), and
-    a part of that where it has never succeeded anywhere (`stranger_times`). `tarpit` is the longest wait. `networks` are those
-    that a login succeeds from; `[]`: any number. The logins in `shared` are of several people and may come from everywhere. The
-    address of an `uncounted_networks` stands for many clients: a webmail's.
-    """
-
-    failures: Rates = attrs.field(default=Rates([Rate(10, HOUR)]), validator=_amounts(2, MAX_ITEMS // MAX_TIMES))
-    network_failures: Rates = attrs.field(
-        default=Rates([Rate(50, HOUR)]), validator=_amounts(2, MAX_ITEMS // MAX_TIMES)
+    failures: Rates = attrs.field(
+        default=Rates([Rate(10, HOUR)]),
+        validator=_amounts(2, MAX_ITEMS // MAX_TIMES),
+        metadata=says("Wrong passwords of one login from one network: they slow it there, and then deny it there."),
     )
-    login_failures: Rates = attrs.field(default=Rates([Rate(50, HOUR)]), validator=_amounts(2, MAX_ITEMS))
-    known_times: int = attrs.field(default=10, validator=[at_least(1, "1"), at_most(MAX_TIMES, str(MAX_TIMES))])
-    stranger_times: int = attrs.field(default=2, validator=[at_least(1, "1"), at_most(MAX_TIMES, str(MAX_TIMES))])
+    network_failures: Rates = attrs.field(
+        default=Rates([Rate(50, HOUR)]),
+        validator=_amounts(2, MAX_ITEMS // MAX_TIMES),
+        metadata=says(
+            "Wrong passwords from one network, over all logins: they slow every login there, and then deny it."
+        ),
+    )
+    login_failures: Rates = attrs.field(
+        default=Rates([Rate(50, HOUR)]),
+        validator=_amounts(2, MAX_ITEMS),
+        metadata=says(
+            "Wrong passwords of one login from everywhere: they slow it where it has never succeeded, and deny it nowhere."
+        ),
+    )
+    known_times: int = attrs.field(
+        default=10,
+        validator=[at_least(1, "1"), at_most(MAX_TIMES, str(MAX_TIMES))],
+        metadata=says(
+            "`failures` and `network_failures` are so many times as high where the login has succeeded before."
+        ),
+    )
+    stranger_times: int = attrs.field(
+        default=2,
+        validator=[at_least(1, "1"), at_most(MAX_TIMES, str(MAX_TIMES))],
+        metadata=says(
+            "They are divided by this where the login has never succeeded anywhere, as most that are guessed."
+        ),
+    )
     tarpit: Duration = attrs.field(
-        default=Duration(5.0), validator=[at_least(0, "0s"), at_most(MAX_TARPIT, f"{MAX_TARPIT}s")]
+        default=Duration(5.0),
+        validator=[at_least(0, "0s"), at_most(MAX_TARPIT, f"{MAX_TARPIT}s")],
+        metadata=says("How long a login that is slowed waits at most."),
     )
     networks: Rates = attrs.field(
-        default=Rates([Rate(10, DAY)]), validator=_amounts(1, MAX_ITEMS - 1, may_be_empty=True)
+        default=Rates([Rate(10, DAY)]),
+        validator=_amounts(1, MAX_ITEMS - 1, may_be_empty=True),
+        metadata=says(
+            """From how many networks one login may succeed until its limits are tightened (`tighten` of [policyd]).
+            `[]`: any number."""
+        ),
     )
-    shared: Words = attrs.field(default=Words(), validator=_check_shared)
-    uncounted_networks: NetworkList = NetworkList()
-    ipv4_prefix: int = attrs.field(default=24, validator=[at_least(16, "16"), at_most(32, "32")])
-    ipv6_prefix: int = attrs.field(default=64, validator=[at_least(32, "32"), at_most(128, "128")])
+    shared: Words = attrs.field(
+        default=Words(),
+        validator=_check_shared,
+        metadata=says("Logins of several people, which may come from everywhere.", example='["office@example.com"]'),
+    )
+    uncounted_networks: NetworkList = attrs.field(
+        default=NetworkList(),
+        metadata=says(
+            "Networks each of whose addresses stands for many clients, a webmail's say: nothing is counted of them.",
+            example='["192.0.2.10"]',
+        ),
+    )
+    ipv4_prefix: int = attrs.field(
+        default=24,
+        validator=[at_least(16, "16"), at_most(32, "32")],
+        metadata=says("What a network is here: so many bits of the address."),
+    )
+    ipv6_prefix: int = attrs.field(
+        default=64, validator=[at_least(32, "32"), at_most(128, "128")], metadata=says("The same for IPv6.")
+    )
 
     def rules(self) -> LoginRules:
         """Return what is done."""

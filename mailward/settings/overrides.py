@@ -24,7 +24,7 @@ from mailward.model.errors import Mistake
 from mailward.model.limits import Window
 from mailward.policy.limits import EVERY_LIMIT, Count, Limit, Overrides
 from mailward.policy.owners import account_of
-from mailward.settings.policyd import check_rates, windows_of
+from mailward.settings.limit_table import check_rates, windows_of
 from mailward.settings.values import Rates, read_rate
 
 MAX_FILE = 32 * 1024 * 1024  # octets: some hundred thousand accounts

@@ -8,8 +8,9 @@ from pathlib import Path
 from mailward.model.errors import ConfigError, Mistake
 from mailward.policy.limits import DEFAULT_LIMITS, Limit, Overrides, RuleSet
 from mailward.policy.matching import LOGIN, NEVER, compile_match, normalize_pattern
+from mailward.settings.limit_table import file_of
 from mailward.settings.overrides import MAX_MISTAKES, lines_of, read_overrides, shown
-from mailward.settings.policyd import Policyd, file_of
+from mailward.settings.policyd import Policyd
 from mailward.settings.values import Patterns
 
 MAX_LIST = 8 * 1024 * 1024  # octets; some hundred thousand addresses

@@ -1,0 +1,1 @@
+"""What builds, packages and documents Mailward; nothing here is installed."""
