@@ -17,53 +17,10 @@ DESCRIPTION
     Whom authenticated users write to is recorded, so that greylisting lets the answers pass.
 
 CONFIGURATION
-    `state` and `durability`, where and how safely is counted, and the table [policyd] of mailward.toml(5):
-
-    socket, socket_mode, socket_group
-        Where Postfix connects: "unix:/path" or "inet:ADDRESS:PORT". systemd's socket, if it hands one over, wins.
-    metrics
-        Address of the HTTP server with /metrics, /healthz, /readyz and a status page.
-    dovecot, dovecot_api_key_file
-        Where Dovecot asks, "127.0.0.1:9465", and the file with the key it has to show. Absent: off. A socket of systemd's with
-        FileDescriptorName=dovecot wins.
-    overrides
-        A file with what single accounts, domains and classes of accounts may do: lines `class NAME LOGIN...` and
-        `SUBJECT LIMIT WINDOW...|unlimited`, SUBJECT a login, @domain or class:NAME, LIMIT a limit's name or *.
-    exempt
-        Accounts without limits: logins, "@domain", "file:/path".
-    correspondents
-        How long greylisting knows whom somebody here has written to (60d; 0s: nobody is recorded).
-    on_store_error
-        What is answered where nobody can count: "dunno" (default) or "defer". A store that is away is no such case: limits are
-        then held by what is counted in memory.
-    store_timeout
-        How long the store may take (500ms); two slower answers in a row, and it is left alone until it is back.
-    tighten
-        The part of its limits that an account has while it logs in from too many networks (0.25).
-    workers, worker_timeout, drain_timeout, max_sessions, log_level
-        How the service runs. One process counts a delivery attempt once, over all its calls: more `workers` (1) do so only where
-        Postfix calls at one stage.
-
-    [[policyd.limit]]: any of these replaces the limits that hold by default.
-
-    name, per, count, limit
-        per "sasl_username", "sasl_domain", "sender", "sender_domain", "client_address", "client_network", "recipient_domain", a
-        list of these, or "all"; counts "messages", "recipients", "bytes", "first-time-recipients" or "distinct-recipients";
-        "200/1h", or several windows.
-    match
-        Which requests: attributes of the policy protocol, each with a value, a list, "*", "@domain", networks, "file:/path";
-        "!" for what must not be.
-    action, text, shadow
-        "defer" (default), "reject", "hold" or "log"; what the sender is told, with {limit} and {wait}; true: only say what would
-        have been done.
-    suspend_after
-        How many refused messages suspend the account (0: never); each is one, however many of its recipients are refused.
-    warm_up
-        { start = 2026-11-01, first = 50, double_every = "3d" }: the limit grows from that day on.
-
-    [policyd.incidents]: quiet, settle, mail_to, mail_from, smtp, webhook, webhook_key_file, command, doveadm, doveadm_key_file.
-
-    [policyd.logins]: how Dovecot's questions are answered.
+    `state` and `durability`, where and how safely is counted, and the table [policyd] of mailward.toml(5). Everything has
+    a default. Any [[policyd.limit]] replaces the limits that hold by default; `overrides` is a file with what single
+    accounts, domains and classes of accounts may do, and `exempt` have no limits. [policyd.incidents] says who is told.
+    With `dovecot` Dovecot's questions are answered, as [policyd.logins] says.
 
 SIGNALS
     HUP     Read the configuration, the overrides and lists again; connections, counters and what is known stay. If anything is
@@ -90,11 +47,15 @@ from pathlib import Path
 from mailward.adapters.guarded_counters import COUNTED_HERE, FAILURES, OPENED
 from mailward.adapters.stores import correspondents_opener, limits_opener, open_limits
 from mailward.daemon import cli
+from mailward.daemon.logbook import LOG_METRICS
 from mailward.daemon.metrics import NAMED_AT_LOAD, Counter, Gauge, Spec
 from mailward.daemon.program import Loaded, Program, WorkerTools
+from mailward.daemon.shown import Part, Shown, Tone
+from mailward.daemon.state_size import size_collector
 from mailward.model.errors import StoreError, StoreFailure
-from mailward.model.state import Durability
+from mailward.model.state import Durability, name_of
 from mailward.policy.limits import misplaced
+from mailward.policy.logins import Cause
 from mailward.settings.load import read_sections, structure
 from mailward.settings.policyd import Policyd, Settings, check_state
 from mailward.settings.rule_set import read_rule_set
@@ -133,6 +94,39 @@ METRICS: tuple[Spec, ...] = (
     Counter(FAILURES, "Failures of the store.", "reason", tuple(failure.value for failure in StoreFailure)),
     Counter(OPENED, "Times the store was found away."),
     Gauge(BREAKERS_OPEN, "Processes in which this is left alone.", "breaker", (STORE,)),
+    *LOG_METRICS,
+)
+
+_DENIED = tuple(cause.value for cause in (Cause.DENIED_LOGIN, Cause.DENIED_NETWORK, Cause.SUSPENDED))
+
+SHOWN = (
+    Shown(
+        "Answers to Postfix",
+        (
+            Part("nothing against it", "answers", ("dunno",), Tone.GOOD),
+            Part("told to come again", "answers", ("defer",), Tone.LATER),
+            Part("held", "answers", ("hold",), Tone.ODD),
+            Part("rejected", "answers", ("reject",), Tone.BAD),
+        ),
+        seconds="answer_seconds",
+    ),
+    Shown(
+        "Limits",
+        (
+            Part("requests beyond one in shadow mode", SHADOW_HITS, (), Tone.PLAIN),
+            Part("requests beyond one", LIMIT_HITS, (), Tone.ODD),
+            Part("incidents", INCIDENTS_OPENED, ("",), Tone.BAD),
+        ),
+    ),
+    Shown(
+        "Answers to Dovecot",
+        (
+            Part("nothing against it", dovecot.ANSWERS, (Cause.ORDINARY.value,), Tone.GOOD),
+            Part("nobody could say", dovecot.ANSWERS, (Cause.UNKNOWN.value,), Tone.PLAIN),
+            Part("slowed down", dovecot.ANSWERS, (Cause.SLOWED.value,), Tone.LATER),
+            Part("denied", dovecot.ANSWERS, _DENIED, Tone.BAD),
+        ),
+    ),
 )
 
 
@@ -155,6 +149,7 @@ def load(path: Path) -> Loaded:
         other_sockets={DOVECOT: SocketAddress("", *own.dovecot)} if own.dovecot is not None else {},
         kept={"state": state, "durability": durability, **{name: getattr(own, name) for name in KEPT}},
         look=lambda: look(settings, configured),
+        store=name_of(state),
     )
 
 
@@ -208,7 +203,9 @@ def look(settings: Settings, configured: Configured) -> list[str]:
     return [f"policyd.limit {limit.name}: {why}" for limit, why in misplaced(configured.rules.limits, set(seen))]
 
 
-PROGRAM = Program("policyd", __doc__ or "", METRICS, load, reloads_in_place=True)
+PROGRAM = Program(
+    "policyd", __doc__ or "", METRICS, load, size_collector("mailward_policyd"), reloads_in_place=True, shown=SHOWN
+)
 main = cli.command(PROGRAM)
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import NoReturn, Protocol, TypeVar
 import click
 
 from mailward.model.errors import ConfigError, Mistake, StoreError, StoreFailure
-from mailward.model.state import MemoryState, RedisState, RedisTopology, SqliteState, State
+from mailward.model.state import MemoryState, SqliteState, State
+from mailward.model.state import name_of as state_name
 from mailward.settings.load import DEFAULT_PATH, read_sections, structure
 from postmaster.explain.layout import printable
 
@@ -75,23 +76,7 @@ def opened_store(state: State, open_store: Callable[[], Store], daemon: str, ane
 
 def name_of(state: State) -> str:
     """Return a state as the configuration writes it, without its passwords."""
-    match state:
-        case SqliteState():
-            return printable(f"sqlite:{state.folder}")
-        case RedisState():
-            is_plain_tls = state.is_tls and state.topology is RedisTopology.ALONE
-            scheme = "rediss" if is_plain_tls else state.topology.value
-            servers = ",".join(_server(name, port) for name, port in state.servers)
-            path = "/".join(filter(None, (state.service, str(state.database or ""))))
-            return printable(f"{scheme}://{servers}" + (f"/{path}" if path else ""))
-        case MemoryState():
-            return "memory"
-
-
-def _server(name: str, port: int) -> str:
-    if not port:  # the path of a socket
-        return name
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    return printable(state_name(state))
 
 
 def leave(status: int, why: str) -> NoReturn:

@@ -22,6 +22,7 @@ from mailward.daemon.log import Log
 from mailward.daemon.metrics import Metrics, check_specs
 from mailward.daemon.pages import Pages
 from mailward.daemon.program import Loaded, Program
+from mailward.daemon.shown import check_shown
 from mailward.daemon.status import StatusServer
 from mailward.daemon.supervisor import Supervisor
 from mailward.model.errors import ConfigError
@@ -46,7 +47,7 @@ def command(program: Program) -> Callable[[], None]:
         try:
             loaded = program.load(config)
             if check:
-                for warning in (*loaded.warnings, *loaded.look()):
+                for warning in (*loaded.all_warnings(), *loaded.look()):
                     click.echo(f"warning: {warning}", err=True)
                 click.echo(f"{config}: good")
                 return
@@ -94,6 +95,7 @@ def _serve(program: Program, config: Path, loaded: Loaded) -> int:
         log.warning("running-as-root", advice="the packages' units run each daemon as an account of its own")
     _raise_descriptor_limit(log)
     check_specs(program.metrics)
+    check_shown(program.shown, program.metrics)
     metrics = Metrics(program.metric_prefix, program.metrics)
     table = program.name
     wanted = {"socket": service.socket, **loaded.other_sockets}
@@ -105,6 +107,7 @@ def _serve(program: Program, config: Path, loaded: Loaded) -> int:
             server = StatusServer(service.metrics, supervisor.selector, pages.respond, log, f"{table}.metrics")
             supervisor.on_child(server.close_inherited)
             supervisor.on_tick(server.expire)
+            supervisor.on_tick(pages.remember)
         gc.disable()  # the supervisor makes no cycles, and what it never touches stays shared with its workers
         return supervisor.run(loaded)
     except ConfigError:

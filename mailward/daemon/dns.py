@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from mailward.adapters.dns_servers import CACHE_HITS, FAILURES, HEDGED, OPEN, OPENED, QUERIES, REASONS, STALE
 from mailward.adapters.resolver import Resolver, nameserver_labels
+from mailward.daemon.late import put_off
 from mailward.daemon.log import LogEvents
 from mailward.daemon.metrics import NAMED_AT_LOAD, Counter, Gauge, Spec
 from mailward.daemon.program import WorkerTools
+from mailward.daemon.shown import Part, Shown, Tone
 from mailward.model.dns import Failure
 from mailward.model.domain import normalize
 from mailward.settings.common import Dns
 from mailward.settings.values import nameserver
+
+put_off("dns.resolver")  # before dkimpy and pyspf import it; the daemons' own is mailward.adapters.resolver
 
 LABEL = "nameserver"
 
@@ -26,6 +30,11 @@ DNS_METRICS: tuple[Spec, ...] = (
     Counter(STALE, "Questions answered with what is too old, because every nameserver was away."),
     Counter(OPENED, "Times a nameserver was found away and left alone.", LABEL, NAMED_AT_LOAD),
     Gauge(OPEN, "Workers that leave a nameserver alone because it is away.", LABEL, NAMED_AT_LOAD),
+)
+
+DNS_SHOWN = Shown(
+    "Questions to the DNS",
+    (Part("answered from memory", CACHE_HITS, ("",), Tone.GOOD), Part("put to nameservers", QUERIES, (), Tone.PLAIN)),
 )
 
 

@@ -41,6 +41,13 @@ _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "c
 Log = structlog.typing.FilteringBoundLogger
 
 
+def _watch_nothing(_level: str, _line: str) -> None:
+    pass
+
+
+_watch: Callable[[str, str], None] = _watch_nothing
+
+
 def configure(level: str = "info") -> None:
     """Set the log up for this process and those it forks: level, format, stderr."""
     renderer = _Renderer()
@@ -67,6 +74,12 @@ def _with_short_way(logger_class: type[Log], renderer: _Renderer, level: str) ->
                 super().info(event, **fields)
 
     return Logger
+
+
+def watch(act: Callable[[str, str], None]) -> None:
+    """Have `act` called with level and line of each warning, error and critical line of this process; it must not log or fail."""
+    global _watch  # noqa: PLW0603 - one log, one watcher: each process has its own, and takes its parent's place after the fork
+    _watch = act
 
 
 def get(program: str) -> Log:
@@ -176,7 +189,19 @@ class _Stderr:
             except OSError:
                 self._dropped += 1
 
-    debug = info = warning = error = critical = _write
+    debug = info = _write
+
+    def warning(self, line: str) -> None:
+        self._write(line)
+        _watch("warning", line)
+
+    def error(self, line: str) -> None:
+        self._write(line)
+        _watch("error", line)
+
+    def critical(self, line: str) -> None:
+        self._write(line)
+        _watch("critical", line)
 
 
 def _open_sink() -> Callable[[bytes], int]:

@@ -20,6 +20,7 @@ from typing import TypeGuard
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 MAX_ROWS = 256  # workers alive at once: three generations of at most 64, and those that are being replaced
+SUPERVISOR_ROW = 0  # no worker's
 NAMED_SLOTS = 16  # names that the configurations of a supervisor's whole life may give a label; the rest share one
 OTHER = "other"
 
@@ -71,6 +72,7 @@ class Metrics:
         self._specs = tuple(specs)
         self._offsets: dict[tuple[str, str], int] = {}
         self._names: dict[str, list[str]] = {}  # label -> the names that have a slot, in the slots' order
+        self._rows = 1  # that have ever been somebody's: the first so many
         width = 0
         for spec in specs:
             for value in _values(spec):
@@ -80,7 +82,8 @@ class Metrics:
         self._cells: memoryview[float] = memoryview(mmap.mmap(-1, max(1, MAX_ROWS * width) * 8)).cast("d")
 
     def row(self, number: int) -> Row:
-        """Return row `number` for writing; a row has one writing process at a time."""
+        """Return row `number` for writing; a row has one writing process at a time. Called before the fork of that process."""
+        self._rows = max(self._rows, number + 1)
         bounds = {spec.name: spec.bounds for spec in self._specs if isinstance(spec, Histogram)}
         start = number * self._width
         return Row(self._cells[start : start + self._width], self._offsets, bounds)
@@ -107,13 +110,37 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """Yield the totals over all rows as prometheus-client's metric families."""
-        totals = [sum(self._cells[at :: self._width]) for at in range(self._width)]
+        totals = self.totals()
         for spec in self._specs:
             name = f"{self._prefix}_{spec.name}"
             if isinstance(spec, Histogram):
                 yield self._histogram(name, spec, totals)
             else:
                 yield self._numbers(name, spec, totals)
+
+    def totals(self) -> list[float]:
+        """Return every number there is, summed over the rows; cell() says which is which."""
+        cells = self._cells[: self._rows * self._width]
+        return [sum(cells[at :: self._width]) for at in range(self._width)]
+
+    def cell(self, name: str, value: str = "") -> int:
+        """Return the place in the totals of a counter or a gauge; of a histogram the first bucket's, its sum being the last."""
+        return self._offsets[name, value]
+
+    def shown_values(self, name: str, totals: Sequence[float]) -> Sequence[str]:
+        """Return the values of a metric's label that are shown; one empty value where it has no label."""
+        spec = next(spec for spec in self._specs if spec.name == name)
+        return ("",) if isinstance(spec, Histogram) else self._shown_values(spec, totals)
+
+    @property
+    def specs(self) -> Sequence[Spec]:
+        """What is counted."""
+        return self._specs
+
+    def gauge_cells(self) -> frozenset[int]:
+        """Return the places in the totals of what goes up and down."""
+        gauges = [spec for spec in self._specs if isinstance(spec, Gauge)]
+        return frozenset(self._offsets[spec.name, value] for spec in gauges for value in spec.values)
 
     def _numbers(self, name: str, spec: Counter | Gauge, totals: Sequence[float]) -> Metric:
         kind = CounterMetricFamily if isinstance(spec, Counter) else GaugeMetricFamily
@@ -172,6 +199,15 @@ class Row:
         with self._lock:
             self._cells[at + bisect_left(bounds, measure)] += 1.0
             self._cells[at + len(bounds) + 1] += measure
+
+
+def told_gauges(prefix: str, gauges: Sequence[Gauge], notes: Mapping[str, str]) -> Iterable[Metric]:
+    """Yield gauges whose number a worker tells for all, in a note of the gauge's name; there is no sample until one does."""
+    for gauge in gauges:
+        family = GaugeMetricFamily(f"{prefix}_{gauge.name}", gauge.help)
+        if gauge.name in notes:
+            family.add_metric([], float(notes[gauge.name]))
+        yield family
 
 
 def _values(spec: Spec) -> tuple[str, ...]:

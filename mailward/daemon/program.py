@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from prometheus_client.core import Metric
 
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Row, Spec
+from mailward.daemon.shown import Shown
 from mailward.settings.common import Service
-from mailward.settings.values import SocketAddress
+from mailward.settings.values import Port, SocketAddress
 
 
 class Serving(Protocol):
@@ -97,6 +99,29 @@ class Loaded:
         default_factory=dict
     )  # what a reload in place cannot change, by the setting's name
     look: Callable[[], Sequence[str]] = field(default=_nothing_else)  # what --check finds out beside, as warnings
+    store: str = ""  # where its state is, without any password; empty where it keeps none
+
+    def all_warnings(self) -> Sequence[str]:
+        """Return what this configuration warns of, with what it warns of in every program."""
+        return (*self.warnings, *_exposure(self.service.metrics))
+
+
+def _exposure(metrics: Port | None) -> Sequence[str]:
+    """Return a warning where anybody in the world may read the status page."""
+    if metrics is None:
+        return ()
+    address = ipaddress.ip_address(metrics.host)
+    if not address.is_unspecified and not address.is_global:
+        return ()
+    where = "every address of this machine" if address.is_unspecified else metrics.host
+    return (
+        f"metrics listens at {where}: whoever reaches port {metrics.port} reads the status page, and the addresses "
+        f"in its errors; expected loopback or a network of your own",
+    )
+
+
+# Turns the workers' notes into metrics.
+Collect = Callable[[Mapping[str, str]], Iterable[Metric]]
 
 
 def no_metrics(_notes: Mapping[str, str]) -> Iterable[Metric]:
@@ -110,14 +135,16 @@ class Program:
 
     `load` raises ConfigError with every mistake. `collect` turns the workers' notes into metrics. `reloads_in_place`: its
     Serving is a ReloadingServing, and HUP makes no new workers; a configuration that changes what is `kept` is refused.
+    `shown` is what the status page says it did.
     """
 
     name: str
     manual: str
     metrics: tuple[Spec, ...]
     load: Callable[[Path], Loaded]
-    collect: Callable[[Mapping[str, str]], Iterable[Metric]] = field(default=no_metrics)
+    collect: Collect = field(default=no_metrics)
     reloads_in_place: bool = False
+    shown: tuple[Shown, ...] = ()
 
     @property
     def metric_prefix(self) -> str:

@@ -6,10 +6,11 @@ What is shown is decided by the `respond` function it is given.
 
 from __future__ import annotations
 
+import ipaddress
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 
@@ -26,6 +27,7 @@ _REASONS = {
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    421: "Misdirected Request",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
@@ -33,11 +35,12 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What goes back: a status, a content type, a body."""
+    """What goes back: a status, a body, a content type, and what a browser may do with it (Content-Security-Policy)."""
 
     status: int
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
+    policy: str = "default-src 'none'; frame-ancestors 'none'"
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ class StatusServer:
         self._log = log
         self._clients: dict[socket.socket, _Client] = {}
         self._is_paused = False
+        self._is_loopback = ipaddress.ip_address(address.host).is_loopback
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def close_inherited(self) -> None:
@@ -120,24 +124,27 @@ class StatusServer:
     def _answer(self, request: bytes) -> bytes:
         lines = request.decode("latin-1").splitlines()
         method, path = ([*lines[0].split(" "), "", ""])[:2]
-        accept = next((line.partition(":")[2].strip() for line in lines[1:] if line.lower().startswith("accept:")), "")
         if method not in ("GET", "HEAD"):
             response = Response(405, b"GET or HEAD\n")
         elif not path.startswith("/"):
             response = Response(400, b"no path\n")
         else:
-            response = self._page(path.partition("?")[0], accept)
+            response = self._page(path.partition("?")[0], lines[1:])
         head = (
             f"HTTP/1.1 {response.status} {_REASONS[response.status]}\r\nDate: {formatdate(usegmt=True)}\r\n"
             f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
             + ("Allow: GET, HEAD\r\n" if response.status == 405 else "")
-            + "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+            + f"Content-Security-Policy: {response.policy}\r\nReferrer-Policy: no-referrer\r\n"
+            "Cross-Origin-Resource-Policy: same-origin\r\n"
+            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
         )
         return head.encode("latin-1") + (response.body if method != "HEAD" else b"")
 
-    def _page(self, path: str, accept: str) -> Response:
+    def _page(self, path: str, fields: Sequence[str]) -> Response:
+        if path == "/" and self._is_loopback and not _names_this_machine(_value(fields, "host")):
+            return Response(421, b"ask for an IP address, or for localhost: this listens on loopback only\n")
         try:
-            return self._respond(path, accept)
+            return self._respond(path, _value(fields, "accept"))
         except Exception:  # noqa: BLE001 - a page that cannot be made must not end the mail service
             self._log.exception("page-failed", path=path)
             return Response(500, b"this page has a bug; the log has its traceback\n")
@@ -157,3 +164,24 @@ class StatusServer:
         self._selector.unregister(client.connection)
         client.connection.close()
         self._clients.pop(client.connection, None)
+
+
+def _value(fields: Sequence[str], name: str) -> str:
+    """Return the value of the first field of that name; empty where there is none."""
+    return next((line.partition(":")[2].strip() for line in fields if line.lower().startswith(name + ":")), "")
+
+
+def _names_this_machine(asked: str) -> bool:
+    """Whether a Host field is what somebody on this machine asks for.
+
+    A web page of a stranger may have its name resolve to 127.0.0.1, and would read what a browser here is shown. An address
+    cannot be somebody else's, and who sends no Host field is no browser.
+    """
+    name = asked.rpartition(":")[0] if asked.rpartition(":")[2].isdigit() else asked
+    if name.lower().rstrip(".") in ("", "localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -23,8 +23,9 @@ from mailward.daemon import worker as worker_side
 from mailward.daemon.generation import Generation, Phase, Tally
 from mailward.daemon.listener import Listener
 from mailward.daemon.log import Log
+from mailward.daemon.logbook import LINES, Logbook, clipped
 from mailward.daemon.memory import release_library_pages
-from mailward.daemon.metrics import Metrics
+from mailward.daemon.metrics import SUPERVISOR_ROW, Metrics
 from mailward.daemon.notify import Notifier
 from mailward.daemon.program import Loaded, Program
 from mailward.daemon.workforce import Workforce
@@ -59,12 +60,14 @@ class Supervisor:
         self._each_tick: list[Callable[[float], None]] = []
         self.selector = selectors.DefaultSelector()
         self.tally = Tally()
-        self._workforce = Workforce(program.name, listeners, metrics, self.selector, self.tally, log)
+        self.logbook = Logbook()
+        self._workforce = Workforce(program.name, listeners, metrics, self.selector, self.tally, self.logbook, log)
         self.generations = self._workforce.generations
         self.started = time.time()
 
     def run(self, loaded: Loaded) -> int:
         """Serve with `loaded`; returns the exit status once TERM or INT has been obeyed, or nothing could be started."""
+        self._watch_log()
         self._take_signals()
         self._start_generation(loaded)
         while self.generations:
@@ -107,6 +110,16 @@ class Supervisor:
         return not self._is_stopping and serving is not None and any(w.is_ready for w in serving.workers.values())
 
     # ---- what happens to us ----
+
+    def _watch_log(self) -> None:
+        """Count our own lines of the log and keep the errors, as the workers have theirs counted and tell them."""
+        counts = self._metrics.row(SUPERVISOR_ROW)
+
+        def take(level: str, line: str) -> None:
+            counts.count(LINES, level)
+            self.logbook.take(level, clipped(line), "supervisor", time.time())
+
+        logging.watch(take)
 
     def _take_signals(self) -> None:
         """Turn signals into bytes on a pipe the selector reads; the handlers themselves do nothing."""
@@ -229,7 +242,7 @@ class Supervisor:
 
     def _begin_with(self, loaded: Loaded) -> None:
         """Log what a configuration warns of, and make room for the numbers it names."""
-        for warning in loaded.warnings:
+        for warning in loaded.all_warnings():
             self._log.warning("configuration", warning=warning)
         for label, values in loaded.label_values.items():
             self._metrics.name_values(label, values)

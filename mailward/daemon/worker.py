@@ -17,7 +17,9 @@ import time
 from collections.abc import Mapping
 
 from mailward.daemon.log import Log
+from mailward.daemon.logbook import LINES, WARNING, clipped
 from mailward.daemon.memory import share_one_heap
+from mailward.daemon.metrics import Row
 from mailward.daemon.program import ReloadingServing, Serving
 
 HEARTBEAT_SECONDS = 1.0
@@ -27,8 +29,13 @@ MAX_NOTE = 1024
 # Messages of the control socket (SOCK_SEQPACKET, so each arrives whole).
 READY, ALIVE, DRAIN, NOTE, SUGGESTION = b"ready", b"alive", b"drain ", b"note ", b"suggestion "
 RELOAD = b"reload"
+TOLD = b"told "  # a line of the log
 GONE = b"gone"  # never sent: what a worker reads where there is no supervisor any more
 MAX_NOTES = 50_000  # kept by each process; the oldest is forgotten
+
+TOLD_IN_A_MINUTE = (
+    30  # lines of one worker; what is beyond is counted and in the log, and leaves room for signs of life
+)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -71,6 +78,29 @@ class ControlNotes:
         if len(message) <= MAX_NOTE:
             with contextlib.suppress(OSError):
                 self._control.send(message, socket.MSG_DONTWAIT)
+
+
+class Telltale:
+    """Counts what a worker writes to its log at warning and above, and tells the supervisor of errors, for the status page."""
+
+    def __init__(self, control: socket.socket, counts: Row) -> None:
+        self._control = control
+        self._counts = counts
+        self._since = 0.0
+        self._told = 0
+
+    def __call__(self, level: str, line: str) -> None:
+        """Take a line; may be called from any thread. Never blocks, never fails, never logs."""
+        self._counts.count(LINES, level)
+        if level == WARNING:
+            return
+        now = time.monotonic()
+        if now - self._since >= 60.0:
+            self._since, self._told = now, 0
+        self._told += 1
+        if self._told <= TOLD_IN_A_MINUTE:
+            with contextlib.suppress(OSError):
+                self._control.send(TOLD + f"{level}\0{clipped(line)}".encode(), socket.MSG_DONTWAIT)
 
 
 def become_worker() -> None:

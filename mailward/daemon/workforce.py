@@ -19,7 +19,8 @@ from mailward.daemon import worker as worker_side
 from mailward.daemon.generation import Generation, Phase, Tally, WorkerRecord
 from mailward.daemon.listener import Listener
 from mailward.daemon.log import Log
-from mailward.daemon.metrics import MAX_ROWS, Metrics
+from mailward.daemon.logbook import Logbook
+from mailward.daemon.metrics import MAX_ROWS, SUPERVISOR_ROW, Metrics, Row
 from mailward.daemon.program import WorkerTools
 
 HEALTHY_SECONDS = 10.0  # a worker that lived this long died of something new
@@ -36,6 +37,7 @@ class Workforce:
         metrics: Metrics,
         selector: selectors.BaseSelector,
         tally: Tally,
+        logbook: Logbook,
         log: Log,
     ) -> None:
         self._name = name
@@ -43,7 +45,8 @@ class Workforce:
         self._metrics = metrics
         self._selector = selector
         self._tally = tally
-        self._free_rows = list(range(MAX_ROWS - 1, -1, -1))
+        self._logbook = logbook
+        self._free_rows = [row for row in range(MAX_ROWS - 1, -1, -1) if row != SUPERVISOR_ROW]
         self._close_in_child: list[Callable[[], None]] = []
         self.log = log
         self.generations: list[Generation] = []
@@ -86,6 +89,7 @@ class Workforce:
             self._fork_failed(generation, error)
             return
         row = self._free_rows.pop()
+        counts = self._metrics.row(row)
         gc.collect()
         gc.freeze()  # what is shared stays shared: the child's collector does not write to it
         try:
@@ -97,7 +101,7 @@ class Workforce:
             self._fork_failed(generation, error)
             return
         if pid == 0:
-            self._become_worker(generation, ours, theirs, row)
+            self._become_worker(generation, ours, theirs, counts)
         theirs.close()
         ours.setblocking(False)
         now = time.monotonic()
@@ -110,11 +114,12 @@ class Workforce:
         generation.failures += 1
         generation.fork_at = time.monotonic() + _backoff(generation.failures)
 
-    def _become_worker(self, generation: Generation, ours: socket.socket, theirs: socket.socket, row: int) -> None:
+    def _become_worker(self, generation: Generation, ours: socket.socket, theirs: socket.socket, counts: Row) -> None:
         """Serve in the forked child; never returns."""
         status = 1
         try:
             worker_side.become_worker()
+            logging.watch(worker_side.Telltale(theirs, counts))
             logging.configure(generation.loaded.service.log_level)
             log = logging.get(self._name)
             self._selector.close()
@@ -126,7 +131,7 @@ class Workforce:
                     record.control.close()
             notes = worker_side.ControlNotes(theirs, self.notes)
             sockets = {name: listener.socket for name, listener in self._listeners.items()}
-            tools = WorkerTools(self._metrics.row(row), notes, log, sockets, self._metrics.name_values)
+            tools = WorkerTools(counts, notes, log, sockets, self._metrics.name_values)
             serving = generation.loaded.make_serving(tools)
             drain_seconds = generation.loaded.service.drain_timeout
             worker_side.serve(serving, sockets["socket"], theirs, notes, drain_seconds, log)
@@ -136,14 +141,16 @@ class Workforce:
         finally:
             os._exit(status)
 
-    def _hear(self, record: WorkerRecord) -> None:
+    def _hear(self, record: WorkerRecord) -> bool:
+        """Take a worker's next message; say whether there was one."""
         try:
             message = record.control.recv(worker_side.MAX_NOTE)
         except OSError:
-            return
+            return False
         if not message:
-            self._selector.unregister(record.control)  # the worker is ending; waitpid() tells how
-            return
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(record.control)  # the worker is ending; waitpid() tells how
+            return False
         record.last_heard = time.monotonic()
         if message == worker_side.READY:
             record.is_ready = True
@@ -151,6 +158,10 @@ class Workforce:
             self._remember(record, message.removeprefix(worker_side.NOTE), is_suggestion=False)
         elif message.startswith(worker_side.SUGGESTION):
             self._remember(record, message.removeprefix(worker_side.SUGGESTION), is_suggestion=True)
+        elif message.startswith(worker_side.TOLD):
+            level, _, text = message.removeprefix(worker_side.TOLD).decode("utf-8", "replace").partition("\0")
+            self._logbook.take(level, text, f"worker {record.pid}", time.time())
+        return True
 
     def _remember(self, sender: WorkerRecord, note: bytes, *, is_suggestion: bool) -> None:
         """Keep what a worker has told, and tell the others if it is news."""
@@ -187,6 +198,8 @@ class Workforce:
 
     def _bury(self, generation: Generation, record: WorkerRecord, status: int) -> None:
         """Free what a dead worker had, and plan its replacement unless its generation is leaving."""
+        while self._hear(record):  # why it died may be the last thing it said
+            pass
         with contextlib.suppress(KeyError):
             self._selector.unregister(record.control)
         record.control.close()

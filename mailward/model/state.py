@@ -55,4 +55,33 @@ class MemoryState:
     """Nothing outlives the process, and nobody shares it: for tests, and for trying things out."""
 
 
+@dataclass(frozen=True, slots=True)
+class StateSize:
+    """What a program's state takes on this machine: octets of disk, and which part is in use of what there may be (0 to 1)."""
+
+    octets: int
+    fill: float
+
+
 State = SqliteState | RedisState | MemoryState
+
+
+def name_of(state: State) -> str:
+    """Return a state as the configuration writes it, without its passwords; the caller escapes it."""
+    match state:
+        case SqliteState():
+            return f"sqlite:{state.folder}"
+        case RedisState():
+            is_plain_tls = state.is_tls and state.topology is RedisTopology.ALONE
+            scheme = "rediss" if is_plain_tls else state.topology.value
+            servers = ",".join(_server(name, port) for name, port in state.servers)
+            path = "/".join(filter(None, (state.service, str(state.database or ""))))
+            return f"{scheme}://{servers}" + (f"/{path}" if path else "")
+        case MemoryState():
+            return "memory"
+
+
+def _server(name: str, port: int) -> str:
+    if not port:  # the path of a socket
+        return name
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

@@ -18,51 +18,11 @@ DESCRIPTION
     Clients that logged in and listed networks are labelled and pass.
 
 CONFIGURATION
-    `authserv_id`, the name under which results are written, and the table [auth-verify] of mailward.toml(5):
-
-    socket, socket_mode, socket_group
-        Where Postfix connects: "unix:/path" or "inet:ADDRESS:PORT". systemd's socket, if it hands one over, wins.
-    metrics
-        Address of the HTTP server with /metrics, /healthz, /readyz and a status page.
-    networks
-        Clients whose mail is labelled and not judged. Default: this host.
-    enforce
-        "none" (label only), "quarantine" (default) or "reject": the most that happens to mail that fails DMARC.
-    quarantine
-        "header" (default): X-Mailward-Quarantine for Sieve; or "hold": Postfix's hold queue.
-    no_author_domain
-        "none", "quarantine" (default) or "reject": what happens to mail whose From field names no domain. Never more
-        than `enforce`.
-    on_temperror
-        "accept" (default) or "tempfail": what happens when the DNS does not tell whether DMARC passes.
-    on_silent_identifier
-        "tempfail" (default) or "accept": what happens when the author domain's policy is known to be quarantine or reject, the
-        DNS works, and only a name that this sender chose to be verified by (a selector, a subdomain) does not answer. Honest
-        mail comes again a little later; a forger could choose a name that never answers.
-    on_own_bug
-        "tempfail" (default) or "accept": what happens to a message that a bug of ours keeps from being judged.
-    shadow
-        true: decide, tell in log, field and counters what would be done, and do nothing.
-    forwarder_networks, forwarder_names
-        Forwarders you trust, by network, or by the confirmed name of the client's address (and what is below it).
-    trusted_sealers
-        Domains (d= of ARC seals) whose word counts: mail with a passing chain, sealed last by one of them, whose results say
-        that the author domain passed DMARC, is accepted.
-    mailing_lists
-        Domains (d= of DKIM signatures) of mailing lists. A passing signature of one of them lets a message through.
-    accept_domains, reject_domains
-        Author domains (and what is below them) never enforced; and those whose failing mail is rejected even where something
-        speaks for a forwarder: your own ones, say.
-    own_authserv_ids
-        More names under which nobody outside may have written results.
-    received_spf
-        true: write a Received-SPF field, too (RFC 7208 9.1).
-    spf_void_lookups, max_signatures, clock_skew
-        Look-ups without an answer that SPF may make (2); DKIM signatures tried (8); how far clocks may differ (5m).
-    workers, worker_timeout, drain_timeout, reload_timeout, max_sessions, log_level
-        How the service runs. Sessions are counted for each worker.
-
-    The table [dns]: nameservers, timeout (of one query), deadline and queries (of one message), control, cache.
+    `authserv_id`, the name under which results are written, the table [auth-verify] of mailward.toml(5), and [dns].
+    Everything has a default. `enforce` is the most that happens to mail that fails, `quarantine` how it is quarantined,
+    and with `shadow` nothing happens but that it is told. `forwarder_networks`, `forwarder_names`, `trusted_sealers`,
+    `mailing_lists` and `accept_domains` say whose word lets failing mail through, `reject_domains` whose failing mail is
+    refused.
 
 SIGNALS
     HUP     Read the configuration again. Sessions finish with the old one, for at most `reload_timeout`. If anything is
@@ -85,14 +45,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailward.daemon import cli
-from mailward.daemon.dns import DNS_METRICS, dns_label_values, make_resolver
+from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_label_values, make_resolver
+from mailward.daemon.logbook import LOG_METRICS
 from mailward.daemon.milter_service import milter_program
 from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
 from mailward.milter.adapter import MilterServing
 from mailward.milter.program import Wants
 from mailward.settings.auth_verify import Settings, read_judge
 from mailward.settings.load import read_sections, structure
-from milters.auth_verify.filter import METRICS, Verifier, VerifyMessage
+from milters.auth_verify.filter import METRICS, SHOWN, Verifier, VerifyMessage
 
 
 def load(path: Path) -> Loaded:
@@ -135,7 +96,7 @@ def make_serving(settings: Settings, tools: WorkerTools) -> Serving:
     return MilterServing(program)
 
 
-PROGRAM = Program("auth-verify", __doc__ or "", (*METRICS, *DNS_METRICS), load)
+PROGRAM = Program("auth-verify", __doc__ or "", (*METRICS, *DNS_METRICS, *LOG_METRICS), load, shown=(*SHOWN, DNS_SHOWN))
 main = cli.command(PROGRAM)
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from mailward.adapters.resolver import Resolver
 from mailward.auth.spf_evaluation import MAX_LOOKUPS
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Histogram, Row
-from mailward.daemon.milter_service import NOT_JUDGED, OWN_BUG, SESSION_METRICS
+from mailward.daemon.milter_service import HEADER_TOO_LARGE, NOT_JUDGED, OWN_BUG, SESSION_METRICS, TOO_MANY_SESSIONS
+from mailward.daemon.shown import Part, Shown, Tone
 from mailward.inbound.judge import TOO_MANY_FORGED, Incoming, Judge, Judgement, Trust
 from mailward.model.message import Transaction
 from mailward.model.results import DkimResult, Evaluation, Result
@@ -38,6 +39,41 @@ METRICS = (
     Counter("forged_fields", "Authentication-Results fields deleted because they claimed or might claim to be ours."),
     Histogram("seconds", "Time from the end of the header to the answer at the end of the message."),
     *SESSION_METRICS,
+)
+
+
+def _results(title: str, metric: str, *more: Part) -> Shown:
+    """Show a method's results; `more` are those that only this method has."""
+    failed, errors = (Result.FAIL, Result.POLICY), (Result.TEMPERROR, Result.PERMERROR)
+    return Shown(
+        title,
+        (
+            Part("pass", metric, (Result.PASS.value,), Tone.GOOD),
+            Part("none, neutral", metric, (Result.NONE.value, Result.NEUTRAL.value), Tone.PLAIN),
+            *more,
+            Part("error", metric, tuple(result.value for result in errors), Tone.ODD),
+            Part("fail", metric, tuple(result.value for result in failed), Tone.BAD),
+        ),
+    )
+
+
+_LATER = (Outcome.TEMPFAIL.value, TOO_MANY_SESSIONS, OWN_BUG)
+
+SHOWN = (
+    Shown(
+        "Messages",
+        (
+            Part("accepted", "messages", (Outcome.ACCEPT.value,), Tone.GOOD),
+            Part("our own accounts and networks", "messages", (Trust.AUTHENTICATED.value, Trust.NETWORK.value)),
+            Part("told to come again", "messages", _LATER, Tone.LATER),
+            Part("quarantined", "messages", (Outcome.QUARANTINE.value,), Tone.ODD),
+            Part("rejected", "messages", (Outcome.REJECT.value, TOO_MANY_FORGED, HEADER_TOO_LARGE), Tone.BAD),
+        ),
+        seconds="seconds",
+    ),
+    _results("DMARC", "dmarc"),
+    _results("DKIM signatures", "dkim"),
+    _results("SPF of MAIL FROM", "spf", Part("softfail", "spf", (Result.SOFTFAIL.value,), Tone.LATER)),
 )
 
 

@@ -17,29 +17,10 @@ DESCRIPTION
     one signs and an error is logged: mail is never unsigned because of the DNS.
 
 CONFIGURATION
-    The table [dkim-sign] of mailward.toml(5):
-
-    socket, socket_mode, socket_group
-        Where Postfix connects: "unix:/path" or "inet:ADDRESS:PORT". systemd's socket, if it hands one over, wins.
-    metrics
-        Address of the HTTP server with /metrics, /healthz, /readyz and a status page.
-    networks
-        Clients whose mail is signed without authentication. Default: this host.
-    domain
-        An array of tables: `name` (a domain, or "*"), `subdomains`, and `keys`, a list of { selector, file } with an
-        optional `domain`, the d= of the signature where it is not the name itself.
-    table
-        A file for many domains; each line: PATTERN SELECTOR KEYFILE [SIGNING-DOMAIN]. PATTERN is a domain, ".domain" for all
-        below it, or "*". The most specific pattern wins. Keys are read at first use.
-    logins
-        A file; each line: LOGIN DOMAIN... . With it, a login may have mail signed only for those author domains and what is
-        below them. LOGIN is a SASL login, or "@domain" for all logins of that domain; DOMAIN may be "*".
-    canonicalization, oversigned, oversigned_if_present, signed, expire
-        What a signature covers, and how long it holds.
-    on_key_error
-        "tempfail" (default) or "accept": what happens to a message when no key of its domain can be read any more.
-    workers, worker_timeout, drain_timeout, reload_timeout, max_sessions, key_cache, publication_interval, log_level
-        How the service runs. Sessions are counted for each worker.
+    The table [dkim-sign] of mailward.toml(5), and [dns]. Everything has a default but one thing: whose mail is signed,
+    with which keys. That is said by [[dkim-sign.domain]], which `mailward keys new` writes, or for many domains by a
+    file, `table`. `networks` are clients whose mail is signed without authentication; `logins` is a file that says which
+    login may have mail signed for which domains. Without a key nothing is signed, and a warning says so.
 
 SIGNALS
     HUP     Read configuration, tables and keys again. Sessions finish with the old ones, for at most `reload_timeout`. If
@@ -67,7 +48,9 @@ from pathlib import Path
 from mailward.adapters.key_files import KeyCache, KeyFileError
 from mailward.auth.keys import RECOMMENDED_RSA_BITS, Algorithm
 from mailward.daemon import cli
-from mailward.daemon.dns import DNS_METRICS, dns_label_values, make_resolver
+from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_label_values, make_resolver
+from mailward.daemon.logbook import LOG_METRICS
+from mailward.daemon.metrics import NAMED_SLOTS
 from mailward.daemon.milter_service import milter_program
 from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
 from mailward.milter.adapter import MilterServing
@@ -78,7 +61,7 @@ from mailward.policy.signing import KeyRef, SigningPolicy, SigningTable
 from mailward.settings.dkim_sign import Settings
 from mailward.settings.load import read_sections, structure
 from mailward.settings.signing_keys import read_signing_policy
-from milters.dkim_sign.filter import METRICS, Signer, SignMessage
+from milters.dkim_sign.filter import DOMAIN, METRICS, SHOWN, Signer, SignMessage, domain_label
 from milters.dkim_sign.publication import PublicationWatch, collect_key_states, note_key
 
 PRELOADED_KEYS = 64  # read and proven before a generation serves; a hoster's others at their first use
@@ -97,7 +80,7 @@ def load(path: Path) -> Loaded:
         lambda tools: make_serving(settings, policy, keys, tools),
         tuple(warnings),
         _known_keys(policy.table),
-        dns_label_values(settings.dns),
+        {**dns_label_values(settings.dns), DOMAIN: _domain_labels(policy.table)},
     )
 
 
@@ -106,6 +89,16 @@ def _known_keys(table: SigningTable) -> Callable[[str], bool]:
     names = {note_key(ref) for refs in table.keys.values() for ref in refs if ref.signing_domain}
     open_names = tuple(note_key(ref) for refs in table.keys.values() for ref in refs if not ref.signing_domain)
     return lambda name: name in names or name.startswith(open_names)
+
+
+def _domain_labels(table: SigningTable) -> list[str]:
+    """Return the domains as the metrics name them: the first ones, in the order of the configuration."""
+    labels: dict[str, None] = {}
+    for name in table.keys:
+        if len(labels) == NAMED_SLOTS:
+            break
+        labels[domain_label(name)] = None
+    return list(labels)
 
 
 def make_serving(settings: Settings, policy: SigningPolicy, keys: KeyCache, tools: WorkerTools) -> Serving:
@@ -150,7 +143,14 @@ def _preload(table: SigningTable, keys: KeyCache, file: str) -> list[str]:
     return warnings
 
 
-PROGRAM = Program("dkim-sign", __doc__ or "", (*METRICS, *DNS_METRICS), load, collect_key_states)
+PROGRAM = Program(
+    "dkim-sign",
+    __doc__ or "",
+    (*METRICS, *DNS_METRICS, *LOG_METRICS),
+    load,
+    collect_key_states,
+    shown=(*SHOWN, DNS_SHOWN),
+)
 main = cli.command(PROGRAM)
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from mailward.auth.dkim_sign import SignedHeader, SigningKey, SigningRules, TooM
 from mailward.auth.keys import Algorithm, PrivateKey
 from mailward.auth.line_length import LongLineDetector, has_long_line
 from mailward.daemon.log import Log
-from mailward.daemon.metrics import Counter, Histogram, Row
+from mailward.daemon.metrics import NAMED_AT_LOAD, Counter, Histogram, Row
 from mailward.daemon.milter_service import HEADER_TOO_LARGE, NOT_JUDGED, SESSION_METRICS, TOO_MANY_FIELDS_REPLY
+from mailward.daemon.shown import Part, Shown, Tone
 from mailward.model.message import Transaction
 from mailward.model.results import FromFault
 from mailward.model.verdict import Action, InsertField, Reply, Verdict
@@ -26,6 +27,8 @@ from milters.dkim_sign.publication import PublicationWatch
 
 SIGNED = "signed"
 KEY_UNUSABLE = "key-unusable"
+DOMAIN = "domain"  # the label that the configuration names
+DOMAIN_MESSAGES, DOMAIN_SIGNED = "domain_messages", "domain_signed"
 VERDICTS = (SIGNED, *(why.value for why in Unsigned), KEY_UNUSABLE, *NOT_JUDGED)
 
 METRICS = (
@@ -35,8 +38,30 @@ METRICS = (
         "long_lines", "Signed messages with a line over 998 octets: the next server may cut it and break the signature."
     ),
     Counter("unpublished", "Messages signed with a key none of whose domain's records is published."),
+    Counter(
+        DOMAIN_MESSAGES,
+        "Messages that may be signed, by the author domain as the configuration names it.",
+        DOMAIN,
+        NAMED_AT_LOAD,
+    ),
+    Counter(DOMAIN_SIGNED, "Those of them that were signed.", DOMAIN, NAMED_AT_LOAD),
     Histogram("seconds", "Time from the end of the header to the answer at the end of the message."),
     *SESSION_METRICS,
+)
+
+_LEFT_UNSIGNED = tuple(why.value for why in Unsigned if why is not Unsigned.NOT_OURS)
+
+SHOWN = (
+    Shown(
+        "Messages",
+        (
+            Part("signed", "messages", (SIGNED,), Tone.GOOD),
+            Part("not authenticated", "messages", (Unsigned.NOT_OURS.value,), Tone.PLAIN),
+            Part("ours, but left unsigned", "messages", _LEFT_UNSIGNED, Tone.ODD),
+            Part("could not be signed", "messages", (KEY_UNUSABLE, *NOT_JUDGED), Tone.BAD),
+        ),
+        seconds="seconds",
+    ),
 )
 
 
@@ -60,6 +85,7 @@ class SignMessage:
         "_author_domains",
         "_body_hash",
         "_body_lines",
+        "_domain",
         "_keys",
         "_signed_header",
         "_signer",
@@ -71,6 +97,7 @@ class SignMessage:
         self._signer = signer
         self._transaction = transaction
         self._author_domains: tuple[str, ...] = ()
+        self._domain = ""  # the first of them as the configuration names it
         self._signed_header: SignedHeader | None = None
         self._keys: list[SigningKey] = []
         self._body_hash = BodyHash(signer.rules.canonicalizations.body)
@@ -117,6 +144,7 @@ class SignMessage:
             return Unsigned.SEVERAL_FROM
         if authors.fault is FromFault.MALFORMED and not authors.domains:
             return Unsigned.MALFORMED_FROM
+        self._count_domain()
         selection = select(signer.policy, envelope, authors.domains)
         if selection.unsigned is not None:
             return selection.unsigned
@@ -127,6 +155,13 @@ class SignMessage:
             signer.publication.complain(domain)
         self._keys = [SigningKey(ref.signing_domain, ref.selector, keys[ref]) for ref in choice.keys]
         return None
+
+    def _count_domain(self) -> None:
+        """Count the message for its domain, if that is one that mail is to be signed for."""
+        if self._author_domains:
+            self._domain = domain_label(self._signer.policy.table.name_of(self._author_domains[0]))
+        if self._domain:
+            self._signer.metrics.count(DOMAIN_MESSAGES, self._domain)
 
     def _read_keys(self, refs: Sequence[KeyRef]) -> dict[KeyRef, PrivateKey]:
         """Read the keys, RSA before Ed25519. One that cannot be read steps back while its domain has another.
@@ -171,6 +206,8 @@ class SignMessage:
     def _report_signed(self) -> None:
         metrics = self._signer.metrics
         metrics.count("messages", SIGNED)
+        if self._domain:
+            metrics.count(DOMAIN_SIGNED, self._domain)
         for key in self._keys:
             metrics.count("signatures", key.private_key.algorithm.value)
         metrics.observe("seconds", time.perf_counter() - self._started)
@@ -196,3 +233,12 @@ class SignMessage:
             warning=warning,
             ms=f"{(time.perf_counter() - self._started) * 1000:.1f}",
         )
+
+
+def domain_label(name: str) -> str:
+    """Return what a name of the signing table is called in the metrics: a domain and what is below it are one.
+
+    >>> domain_label("example.com"), domain_label(".example.com"), domain_label("*"), domain_label("")
+    ('example.com', 'example.com', '*', '')
+    """
+    return name.lstrip(".")

@@ -20,42 +20,10 @@ DESCRIPTION
     The null sender is deferred at the end of its message: those who call back to see whether an address exists get an answer.
 
 CONFIGURATION
-    `state` and `durability`, where and how safely is remembered, and the table [greylist] of mailward.toml(5):
-
-    socket, socket_mode, socket_group
-        Where Postfix connects: "unix:/path" or "inet:ADDRESS:PORT". systemd's socket, if it hands one over, wins.
-    metrics
-        Address of the HTTP server with /metrics, /healthz, /readyz and a status page.
-    delay, retry_window, remember
-        A retry passes from `delay` (1m) on until `retry_window` (2d) is over; later ones start over. What passed is remembered
-        for `remember` (36d) since it was seen last.
-    auto_whitelist, auto_whitelist_interval
-        How many passes of a client network or SPF domain it takes (5; 0 for never), no two counted within the interval (1h).
-    ipv4_prefix, ipv6_prefix
-        What a client's network is (24, 64).
-    mode
-        "all" (default), or "suspicious": greylist only clients without a name or with a generic one, with a HELO that fits
-        nothing, or on a list of `dnsbl`.
-    dnsbl, dnswl
-        DNS lists: "zen.spamhaus.org", or with the answers that count: "list.dnswl.org=127.0.[0..255].[1..3]".
-        Clients on a list of `dnswl` pass at once.
-    networks, names, senders, recipients
-        Who passes at once, beside this host: clients by network, or by confirmed name (and what is below it); senders by
-        address or domain (which anybody can forge); recipients who do not want greylisting, by address or domain.
-    non_retriers, non_retriers_files
-        The shipped list of clients known not to retry (true), and lists of your own in the same form.
-    field
-        true: X-Greylist says how long a message was delayed.
-    shadow
-        true: defer nobody; tell in log and counters who would have been.
-    store_timeout
-        How long the store may take (500ms); two slower answers in a row, and it is left alone until it is back.
-    deadline
-        How long the DNS may take for one message (5s).
-    workers, worker_timeout, drain_timeout, reload_timeout, max_sessions, log_level
-        How the service runs. Sessions are counted for each worker.
-
-    The table [dns]: nameservers, timeout (of one query), queries (of one message), control, cache.
+    `state` and `durability`, where and how safely is remembered, the table [greylist] of mailward.toml(5), and [dns].
+    Everything has a default. `delay`, `retry_window` and `remember` are the times; `networks`, `names`, `senders` and
+    `recipients` say who passes at once, beside what `mailward greylist allow` says; `mode` can leave all alone but those
+    that are suspicious; with `shadow` nobody is deferred.
 
 SIGNALS
     HUP     Read the configuration again. Sessions finish with the old one, for at most `reload_timeout`. If anything is
@@ -80,17 +48,19 @@ from pathlib import Path
 from mailward.adapters.guarded_greylist import GuardedGreylist
 from mailward.adapters.stores import Opener, greylist_opener
 from mailward.daemon import cli
-from mailward.daemon.dns import DNS_METRICS, dns_label_values, make_resolver
+from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_label_values, make_resolver
 from mailward.daemon.log import LogEvents
+from mailward.daemon.logbook import LOG_METRICS
 from mailward.daemon.milter_service import milter_program
 from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
+from mailward.daemon.state_size import size_collector
 from mailward.milter.adapter import MilterServing
 from mailward.milter.program import Wants
-from mailward.model.state import Durability
+from mailward.model.state import Durability, SqliteState, name_of
 from mailward.policy.exemptions import Exemptions
 from mailward.settings.greylist import Settings, check_state, read_exemptions
 from mailward.settings.load import read_sections, structure
-from milters.greylist.filter import METRICS, Greylister, GreylistMessage
+from milters.greylist.filter import METRICS, SHOWN, Greylister, GreylistMessage
 from milters.greylist.watch import Watch
 
 
@@ -103,7 +73,9 @@ def load(path: Path) -> Loaded:
     return Loaded(
         settings.greylist,
         lambda tools: make_serving(settings, exemptions, opener, tools),
+        keeps_note=lambda _key: isinstance(settings.state.state, SqliteState),  # all notes are of its size
         label_values=dns_label_values(settings.dns),
+        store=name_of(settings.state.state),
     )
 
 
@@ -113,7 +85,7 @@ def make_serving(settings: Settings, exemptions: Exemptions, opener: Opener, too
     resolver = make_resolver(settings.dns_at_rcpt(), tools, is_hasty=True)  # an smtpd process waits for each answer
     store = opener(Durability(settings.durability), own.store_timeout)
     guarded = GuardedGreylist(store, own.store_timeout, tools.metrics, LogEvents(tools.log))
-    watch = Watch(exemptions, own.windows(), store, guarded, resolver, tools.metrics, tools.log)
+    watch = Watch(exemptions, own.windows(), store, guarded, resolver, tools.metrics, tools.notes, tools.log)
     greylister = Greylister(
         settings.rules(),
         watch,
@@ -138,7 +110,14 @@ def make_serving(settings: Settings, exemptions: Exemptions, opener: Opener, too
     return MilterServing(program)
 
 
-PROGRAM = Program("greylist", __doc__ or "", (*METRICS, *DNS_METRICS), load)
+PROGRAM = Program(
+    "greylist",
+    __doc__ or "",
+    (*METRICS, *DNS_METRICS, *LOG_METRICS),
+    load,
+    size_collector("mailward_greylist"),
+    shown=(*SHOWN, DNS_SHOWN),
+)
 main = cli.command(PROGRAM)
 
 if __name__ == "__main__":

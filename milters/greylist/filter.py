@@ -16,6 +16,7 @@ from mailward.adapters.store_breaker import FAILURES, OPENED
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Counter, Gauge, Histogram, Row
 from mailward.daemon.milter_service import NOT_JUDGED, SESSION_METRICS
+from mailward.daemon.shown import Part, Shown, Tone
 from mailward.inbound.greylisting import REASONS, Aside, Incoming, Rules, Ruling
 from mailward.model.errors import StoreFailure
 from mailward.model.greylist import Memory
@@ -48,6 +49,32 @@ METRICS = (
     ),
     Gauge("deferral_spike", "Workers that see far more strangers deferred than is usual."),
     *SESSION_METRICS,
+)
+
+_ASIDE = tuple(why.value for why in Aside)
+_STRANGERS = {Memory.NEW.value, Memory.RETRIED.value, Memory.EARLY.value, Memory.LATE.value}
+_KNOWN = tuple(reason for reason in REASONS if reason not in {*_STRANGERS, *_ASIDE})
+
+SHOWN = (
+    Shown(
+        "Recipients",
+        (
+            Part("let through", "recipients", (PASS,), Tone.GOOD),
+            Part("told to come again", "recipients", (DEFER,), Tone.LATER),
+            Part("in messages that could not be judged", "messages", NOT_JUDGED, Tone.BAD),
+        ),
+        seconds="seconds",
+    ),
+    Shown(
+        "Why",
+        (
+            Part("came again in time", "reasons", (Memory.RETRIED.value,), Tone.GOOD),
+            Part("known or exempt", "reasons", _KNOWN, Tone.PLAIN),
+            Part("seen for the first time", "reasons", (Memory.NEW.value,), Tone.LATER),
+            Part("came again too early or too late", "reasons", (Memory.EARLY.value, Memory.LATE.value), Tone.ODD),
+            Part("greylisting stood aside", "reasons", _ASIDE, Tone.BAD),
+        ),
+    ),
 )
 
 

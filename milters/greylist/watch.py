@@ -15,6 +15,8 @@ from mailward.adapters.guarded_greylist import GuardedGreylist
 from mailward.adapters.resolver import Resolver
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Row
+from mailward.daemon.program import Notes
+from mailward.daemon.state_size import TELL_SECONDS, tell_size
 from mailward.inbound.greylisting import Aside, Conditions
 from mailward.model.greylist import Entry, Orders, Windows
 from mailward.model.ports import TripletStore
@@ -56,6 +58,7 @@ class Watch:
         guarded: GuardedGreylist,
         resolver: Resolver,
         metrics: Row,
+        notes: Notes,
         log: Log,
     ) -> None:
         self._configured = self._exemptions = exemptions
@@ -64,6 +67,7 @@ class Watch:
         self._guarded = guarded
         self._resolver = resolver
         self._metrics = metrics
+        self._notes = notes
         self._log = log
         self._orders = Orders()
         self._returns = ReturnBreaker(rules_for(windows))
@@ -77,6 +81,7 @@ class Watch:
             self._read_orders: _Due(ORDERS_SECONDS),
             self._read_returns: _Due(RETURNS_SECONDS),
             self._look_for_spike: _Due(COUNT_SECONDS),
+            self._tell_size: _Due(TELL_SECONDS),
         }
         self._make_conditions()
 
@@ -177,6 +182,11 @@ class Watch:
             self._log.warning("deferral-spike", deferred=sum(self._lately), seconds=self._spike.rules.interval)
         if self._spike.is_spike is not was_spike:
             self._metrics.count("deferral_spike", amount=-1 if was_spike else 1)
+
+    def _tell_size(self) -> None:
+        size = self._guarded.consult(self._store.size)
+        if size is not None:
+            tell_size(self._notes, size)
 
     def _show(self) -> None:
         """Show in the gauges what stands aside."""

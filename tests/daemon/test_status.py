@@ -101,12 +101,52 @@ def parsed(reply: bytes) -> tuple[str, dict[str, str], bytes]:
 
 
 def test_get_answers_with_a_page(loop: Loop) -> None:
-    status, fields, body = parsed(loop.ask(b"GET / HTTP/1.1\r\nHost: x\r\nACCEPT:  text/html \r\n\r\n"))
+    status, fields, body = parsed(loop.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\nACCEPT:  text/html \r\n\r\n"))
     assert (status, body) == ("HTTP/1.1 200 OK", b"good\n")
     assert fields["content-length"] == "5"
     assert fields["content-type"] == "text/html"
     assert fields["connection"] == "close"
     assert loop.asked == [("/", "text/html")]
+
+
+@pytest.mark.parametrize("path", [b"/", b"/readyz", b"/nowhere"])
+def test_no_browser_takes_anything_else_for_an_answer(loop: Loop, path: bytes) -> None:
+    fields = parsed(loop.ask(b"GET %s HTTP/1.1\r\n\r\n" % path))[1]
+    assert fields["content-security-policy"].startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in fields["content-security-policy"]
+    assert fields["referrer-policy"] == "no-referrer"
+    assert fields["cross-origin-resource-policy"] == "same-origin"
+    assert fields["x-content-type-options"] == "nosniff"
+    assert fields["cache-control"] == "no-store"
+    assert "set-cookie" not in fields
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9461", 200),
+        ("127.0.0.1", 200),
+        ("192.0.2.1:80", 200),
+        ("[::1]:9461", 200),
+        ("[::1]", 200),
+        ("localhost:9461", 200),
+        ("LOCALHOST.", 200),
+        ("", 200),
+        ("evil.example", 421),
+        ("evil.example:9461", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example:80", 421),
+        ("[evil]:1", 421),
+        ("::", 200),
+        ("1.2.3", 421),
+    ],
+)
+def test_a_strangers_name_for_this_machine_is_not_shown_the_page(loop: Loop, host: str, status: int) -> None:
+    assert parsed(loop.ask(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()))[0].split()[1] == str(status)
+
+
+def test_numbers_are_for_who_asks_by_any_name(loop: Loop) -> None:
+    assert parsed(loop.ask(b"GET /readyz HTTP/1.1\r\nHost: mx.example.net\r\n\r\n"))[0].split()[1] == "503"
 
 
 def test_head_answers_with_the_head_of_get(loop: Loop) -> None:
