@@ -17,6 +17,7 @@ from typing import Any
 from mailward.adapters.guarded_counters import GuardedCounters
 from mailward.daemon.log import LogEvents
 from mailward.daemon.program import WorkerTools
+from mailward.daemon.state_size import TELL_SECONDS, tell_size
 from mailward.model.accounts import Account
 from mailward.model.errors import ConfigError, StoreError
 from mailward.model.limits import Outcome
@@ -185,7 +186,7 @@ class PolicyService:
         self._take_configuration()
         await self._keeper.turn()  # who is suspended is so from the first request on
         recording = self._start(self._recorder.run())
-        for work in (self._tick(), self._review(), self._keeper.run()):
+        for work in (self._tick(), self._review(), self._tell_size(), self._keeper.run()):
             self._start(work)
         dovecot = await self._serve_dovecot()
         acceptor = Acceptor(self._listener, self._server.connection)
@@ -273,6 +274,17 @@ class PolicyService:
                     await self._threads.call(self._store.put_note, NOTE, note)
             except StoreError as error:
                 self._tools.log.debug("stages-not-kept", reason=str(error))
+
+    async def _tell_size(self) -> None:
+        """Tell, now and then, how large the state is."""
+        while True:
+            try:
+                size = await self._threads.call(self._store.size)
+                if size is not None:
+                    tell_size(self._tools.notes, size)
+            except StoreError as error:
+                self._tools.log.debug("size-not-known", reason=str(error))
+            await asyncio.sleep(TELL_SECONDS)
 
     def _watch(self) -> None:
         """Look after the store, several times a second. A thread's whole life."""

@@ -1,18 +1,16 @@
-"""Names, queries, resolv.conf and zone files: the only import of dnspython. No sockets, no clock."""
+"""Names, queries and zone files, for which it is the only import of dnspython; resolv.conf. No sockets, no clock."""
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 import struct
+from pathlib import Path
 
 import dns.exception
 import dns.name
 import dns.rdataclass
 import dns.rdatatype
-import dns.resolver
-import dns.tokenizer
-import dns.zone
-import dns.zonefile
 
 from mailward.adapters.dns_response import HEADER, MAX_CHAIN, MAX_NEGATIVE_TTL, MAX_TTL, TYPE_NUMBERS, Query
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, failed
@@ -20,6 +18,7 @@ from mailward.model.dns import Answer, AnswerStatus, Failure, Question, failed
 EDNS_PAYLOAD = 1232  # octets that pass every path unfragmented (DNS flag day 2020)
 MAX_NAME_TEXT = 1016  # a name of 254 octets whose every octet is written \DDD
 ZONE_FILE_TTL = 3600
+RESOLV_CONF = Path("/etc/resolv.conf")
 
 _IN = dns.rdataclass.IN
 _RECURSION_DESIRED = 0x0100
@@ -51,10 +50,29 @@ def _name(text: str) -> dns.name.Name:
 def system_nameservers() -> tuple[tuple[str, int], ...]:
     """Return the servers of /etc/resolv.conf; without that file the local one, as resolv.conf(5) says."""
     try:
-        system = dns.resolver.Resolver()
-    except dns.exception.DNSException:
-        return (("127.0.0.1", 53),)
-    return tuple((str(address), 53) for address in system.nameservers) or (("127.0.0.1", 53),)
+        text = RESOLV_CONF.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        text = ""
+    return tuple((address, 53) for address in read_resolv_conf(text)) or (("127.0.0.1", 53),)
+
+
+def read_resolv_conf(text: str) -> tuple[str, ...]:
+    r"""Return the addresses of a resolv.conf's nameservers; lines that name none are passed over, as the C library does.
+
+    >>> read_resolv_conf("search example.net\nnameserver 192.0.2.53 # ours\n; nameserver 192.0.2.54\nnameserver ::1")
+    ('192.0.2.53', '::1')
+    """
+    words = (line.split() for line in text.splitlines())
+    named = (line[1] for line in words if len(line) > 1 and line[0] == "nameserver")
+    return tuple(address for address in named if _is_address(address))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Zone:
@@ -65,6 +83,10 @@ class Zone:
 
         Raises ValueError with the library's words, which name a line.
         """
+        import dns.tokenizer  # here, because no daemon reads zone files: 1.5 MB of each
+        import dns.zone
+        import dns.zonefile
+
         zone = dns.zone.Zone(dns.name.root, relativize=False)
         try:
             with zone.writer(replacement=True) as transaction:

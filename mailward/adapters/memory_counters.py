@@ -16,6 +16,7 @@ from typing import TypeVar
 from mailward.model.accounts import Account, AuditEntry
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.limits import KNOWN, Charging, CounterKey, CounterRecord, Outcome, Sent
+from mailward.model.state import StateSize
 from mailward.policy import ratelimit
 
 MAX_OCTETS = 64 * 1024 * 1024  # of counters: some 60,000 accounts with three limits each
@@ -95,6 +96,10 @@ class MemoryLimits:
 
     def probe(self) -> None:
         """Do nothing: a dictionary is always there."""
+
+    def size(self) -> StateSize | None:
+        """Say nothing: there is no file."""
+        return None
 
     def tend(self, now: float | None = None) -> None:
         """Forget what has expired among what was looked at longest ago; the rest goes to the end of the queue."""

@@ -23,6 +23,7 @@ from mailward.model.greylist import (
     TripletRecord,
     Windows,
 )
+from mailward.model.state import StateSize
 from mailward.policy import greylist
 from mailward.policy.greylist import Remembered
 
@@ -100,6 +101,10 @@ class MemoryGreylist:
 
     def probe(self) -> None:
         """Do nothing: a dictionary is always there."""
+
+    def size(self) -> StateSize | None:
+        """Say nothing: there is no file."""
+        return None
 
     def tend(self, now: float | None = None) -> None:
         """Forget what has expired among the rows written longest ago; the others go to the end of the queue."""

@@ -42,7 +42,7 @@ from mailward.model.limits import (
     Sent,
     Window,
 )
-from mailward.model.state import RedisState, RedisTopology
+from mailward.model.state import RedisState, RedisTopology, StateSize
 
 PROBES = 256  # keys, so that in a cluster each node has its turn
 PROBE = (Charge(CounterKey("probe", "probe"), (Window(2**53, 1.0),)),)
@@ -125,6 +125,10 @@ class RedisLimits:
         names = keys.probe_keys(random.randrange(PROBES))
         reply = self._servers.run(scripts.CHARGE, names, (b"", b"", *told), self._deadline())
         keys.unpack_said(reply, PROBE)
+
+    def size(self) -> StateSize | None:
+        """Say nothing: Redis is not of this machine."""
+        return None
 
     def tend(self, now: float | None = None) -> None:
         """Do nothing: Redis keeps house itself, by its own clock; by another one, drop what has expired, a step at a time."""

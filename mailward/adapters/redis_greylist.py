@@ -40,7 +40,7 @@ from mailward.model.greylist import (
     TripletRecord,
     Windows,
 )
-from mailward.model.state import RedisState
+from mailward.model.state import RedisState, StateSize
 from mailward.policy.greylist import Remembered, bucket_of, expected_in, returned_in, would_pass
 
 RETURNS_KEPT = 2 * 86400.0
@@ -137,6 +137,10 @@ class RedisGreylist:
         records.unpack_sighting(self._servers.run(scripts.SIGHT, keys, arguments, deadline))
         with contextlib.suppress(StoreError):  # else they go by themselves; a sighting needs no right to do this
             self._servers.exchange(keys[0], [("DEL", *map(encode, keys))], deadline)
+
+    def size(self) -> StateSize | None:
+        """Say nothing: Redis is not of this machine."""
+        return None
 
     def tend(self, now: float | None = None) -> None:
         """Do nothing: Redis keeps house itself, by its own clock; by another one, drop what has expired, a step at a time."""

@@ -21,7 +21,7 @@ from mailward.adapters.sqlite_rows import BATCH, HIGHEST_KEY, LOWEST_KEY, clean
 from mailward.adapters.sqlite_upkeep import Table, Upkeep
 from mailward.model.accounts import Account, AuditEntry
 from mailward.model.limits import KNOWN, Charging, CounterRecord, Outcome, Sent
-from mailward.model.state import Durability
+from mailward.model.state import Durability, StateSize
 
 FILE = "policyd.sqlite"
 SENT_SECONDS = 5 * 86400.0  # as long as Postfix keeps mail in its queue
@@ -109,6 +109,10 @@ class SqliteLimits:
     def probe(self) -> None:
         """Write something that nobody reads, as a charge would."""
         self._room.probe()
+
+    def size(self) -> StateSize | None:
+        """Return how large the file is."""
+        return self._room.size()
 
     def tend(self, now: float | None = None) -> None:
         """Do a small step of housekeeping: of all processes, one does it."""

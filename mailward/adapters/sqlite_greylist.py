@@ -33,7 +33,7 @@ from mailward.model.greylist import (
     TripletRecord,
     Windows,
 )
-from mailward.model.state import Durability
+from mailward.model.state import Durability, StateSize
 from mailward.policy import greylist
 
 FILE = "greylist.sqlite"
@@ -121,6 +121,10 @@ class SqliteGreylist:
     def probe(self) -> None:
         """Write something that nobody reads, as a sighting would."""
         self._room.probe()
+
+    def size(self) -> StateSize | None:
+        """Return how large the file is."""
+        return self._room.size()
 
     def tend(self, now: float | None = None) -> None:
         """Do a small step of housekeeping: of all processes, one does it.

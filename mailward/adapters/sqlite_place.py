@@ -64,12 +64,13 @@ class FilePlace:
         self._seen, self._seen_until = seen, time.monotonic() + SEEN_SECONDS
         return seen
 
+    def octets(self) -> int:
+        """Return how much room the file takes with its log; none where there is no file."""
+        return _octets_of(self.path) + self.octets_of_log()
+
     def octets_of_log(self) -> int:
         """Return how much room the log takes; none where there is no log."""
-        try:
-            return os.stat(f"{self.path}-wal").st_size
-        except OSError:
-            return 0
+        return _octets_of(f"{self.path}-wal")
 
     def free_octets(self) -> int:
         """Return how much room there is on the file's disk for who is not root."""
@@ -228,6 +229,13 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _octets_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _sync(folder: str) -> None:

@@ -6,6 +6,7 @@ import time
 
 from mailward.adapters.sqlite_file import Change, SqliteFile
 from mailward.model.errors import StoreError, StoreFailure
+from mailward.model.state import StateSize
 
 # Of what the file may be. A probe that only wrote one small row would find room where others do not, and the breaker would flap.
 FULL_FROM = 0.95
@@ -28,6 +29,10 @@ class Room:
             raise StoreError(
                 StoreFailure.FULL, f"{self._file.place.name} leaves the little room that the disk has to others"
             )
+
+    def size(self) -> StateSize:
+        """Return how large the file is, and how full. Raises StoreError."""
+        return StateSize(self._file.place.octets(), self._file.fill())
 
     def probe(self) -> None:
         """Write something that nobody reads. Raises StoreError, FULL too where only that little fits."""

@@ -5,9 +5,11 @@ Only the kind that is named is imported: redis-py alone is 10 MB.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
+from mailward.model.errors import ConfigError, Mistake
 from mailward.model.ports import CorrespondentStore, GreylistRecords, LimitRecords
 from mailward.model.state import Durability, MemoryState, RedisState, SqliteState, State
 
@@ -20,7 +22,8 @@ def greylist_opener(state: State) -> Opener:
     """Return what opens greylisting's memory, given how durable it is and how many seconds a call may take, about.
 
     Called before the fork, so that all workers share what it imports; what it returns, in the process that uses the store.
-    Neither raises for what is away or broken: the store's methods do, which connect at their first use.
+    Neither raises for what is away or broken: the store's methods do, which connect at their first use. Both raise ConfigError
+    where the library that the state needs is not installed.
     """
     match state:
         case SqliteState():
@@ -28,7 +31,8 @@ def greylist_opener(state: State) -> Opener:
 
             return partial(SqliteGreylist, state.folder)
         case RedisState():
-            from mailward.adapters.redis_greylist import RedisGreylist
+            with _redis_py():
+                from mailward.adapters.redis_greylist import RedisGreylist
 
             return lambda _durability, timeout: RedisGreylist(state, timeout)
         case MemoryState():
@@ -50,7 +54,8 @@ def limits_opener(state: State) -> LimitsOpener:
 
             return partial(SqliteLimits, state.folder)
         case RedisState():
-            from mailward.adapters.redis_counters import RedisLimits
+            with _redis_py():
+                from mailward.adapters.redis_counters import RedisLimits
 
             return lambda _durability, timeout: RedisLimits(state, timeout)
         case MemoryState():
@@ -71,3 +76,15 @@ def correspondents_opener(state: State) -> CorrespondentsOpener:
 
         return partial(SqliteCorrespondents, state.folder)
     return greylist_opener(state)
+
+
+@contextmanager
+def _redis_py() -> Iterator[None]:
+    """Say what is to be installed where redis-py is not: the packages only suggest it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        expected = "for Redis or Valkey install redis-py: apt-get install python3-redis"
+        raise ConfigError([Mistake("", "state", expected)]) from None

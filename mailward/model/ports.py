@@ -9,6 +9,7 @@ from mailward.model.accounts import Account, AuditEntry
 from mailward.model.dns import Answer, Question
 from mailward.model.greylist import Entry, Orders, OriginRecord, ReturnCount, Sighting, Triplet, TripletRecord, Windows
 from mailward.model.limits import Charging, CounterRecord, Outcome
+from mailward.model.state import StateSize
 
 
 class Counts(Protocol):
@@ -58,6 +59,9 @@ class TripletStore(Protocol):
 
     def probe(self) -> None:
         """Write something that nobody reads, as a sighting would."""
+
+    def size(self) -> StateSize | None:
+        """Return how large the state is; None where it takes no room on this machine's disk."""
 
     def tend(self, now: float | None = None) -> None:
         """Do a small step of housekeeping, at most 10 ms; called several times a second by every worker."""
@@ -124,6 +128,9 @@ class CounterStore(Protocol):
 
     def probe(self) -> None:
         """Write something that nobody reads, as a charge would."""
+
+    def size(self) -> StateSize | None:
+        """Return how large the state is; None where it takes no room on this machine's disk."""
 
     def tend(self, now: float | None = None) -> None:
         """Do a small step of housekeeping, at most 10 ms; called several times a second."""

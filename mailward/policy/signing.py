@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from mailward.model.domain import parents
 from mailward.model.message import Envelope
@@ -17,8 +17,6 @@ from mailward.model.results import Publication
 from mailward.policy.networks import Network, is_in_networks
 
 MAX_SIGNATURES = 16  # on one message; verifiers stop at fewer
-
-T = TypeVar("T")
 
 
 class Unsigned(Enum):
@@ -51,10 +49,16 @@ class SigningTable:
 
     def lookup(self, author_domain: str) -> tuple[KeyRef, ...]:
         """Return the keys of the most specific name that matches; as many look-ups as the domain has labels."""
-        found = _most_specific(self.keys, author_domain) or ()
+        name = self.name_of(author_domain)
+        found = self.keys[name] if name else ()
         if all(key.signing_domain for key in found):
             return found
         return tuple(key._replace(signing_domain=key.signing_domain or author_domain) for key in found)
+
+    def name_of(self, author_domain: str) -> str:
+        """Return the most specific name that matches; empty where none does."""
+        names = (author_domain, *("." + parent for parent in parents(author_domain)), "*")
+        return next((name for name in names if name in self.keys), "")
 
 
 def fold_login(login: str) -> str:
@@ -85,17 +89,6 @@ class Rights:
             if "*" in names or author_domain in names or any(parent in names for parent in parents(author_domain)):
                 return True
         return False
-
-
-def _most_specific(table: Mapping[str, T], domain: str) -> T | None:
-    found = table.get(domain)
-    if found is not None:
-        return found
-    for parent in parents(domain):
-        found = table.get("." + parent)
-        if found is not None:
-            return found
-    return table.get("*")
 
 
 @dataclass(frozen=True, slots=True)

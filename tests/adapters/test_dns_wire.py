@@ -1,6 +1,9 @@
-"""Queries as dnspython reads them, the names nobody can have, and zone files as a nameserver would answer from them."""
+"""Queries as dnspython reads them, names nobody can have, resolv.conf, and zone files as a nameserver would answer from them."""
 
 from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
 
 import dns.message
 import dns.name
@@ -9,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailward.adapters.dns_wire import NoName, Zone, make_query
+from mailward.adapters import dns_wire
+from mailward.adapters.dns_wire import NoName, Zone, make_query, read_resolv_conf, system_nameservers
 from mailward.model.dns import Answer, AnswerStatus, Question, RecordType
 
 LONGEST_LABEL = "a" * 63
@@ -143,3 +147,44 @@ def test_any_text_is_a_zone_file_or_none(text: str) -> None:
     except ValueError:
         return
     assert zone.ask(Question("a", RecordType.A)).status in AnswerStatus
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        pytest.param("nameserver 192.0.2.53\nnameserver 2001:db8::53\n", ("192.0.2.53", "2001:db8::53"), id="two"),
+        pytest.param("nameserver\t192.0.2.53 # the router", ("192.0.2.53",), id="what stands behind it"),
+        pytest.param("  nameserver  fe80::1%eth0", ("fe80::1%eth0",), id="an address of a link, with its interface"),
+        pytest.param("# nameserver 192.0.2.53\n;nameserver 192.0.2.54", (), id="comments"),
+        pytest.param("search example.net\noptions edns0\n", (), id="other lines"),
+        pytest.param("nameserver ns.example.net\nnameserver 192.0.2.53.\nnameserver", (), id="no addresses"),
+        pytest.param("nameserver 192.0.2.53\r\n\x00\ufffd\n", ("192.0.2.53",), id="odd octets"),
+        pytest.param("", (), id="nothing"),
+    ],
+)
+def test_resolv_conf_names_the_nameservers(text: str, addresses: tuple[str, ...]) -> None:
+    assert read_resolv_conf(text) == addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        pytest.param("nameserver 192.0.2.53\n", (("192.0.2.53", 53),), id="as the file says"),
+        pytest.param("search example.net\n", (("127.0.0.1", 53),), id="the local one where the file names none"),
+        pytest.param(None, (("127.0.0.1", 53),), id="the local one without the file"),
+    ],
+)
+def test_the_systems_nameservers(
+    text: str | None, servers: tuple[tuple[str, int], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "resolv.conf"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(dns_wire, "RESOLV_CONF", file)
+    assert system_nameservers() == servers
+
+
+@given(st.text())
+def test_whatever_resolv_conf_holds_only_addresses_come_out(text: str) -> None:
+    for address in read_resolv_conf(f"nameserver {text}\n{text}"):
+        ipaddress.ip_address(address)

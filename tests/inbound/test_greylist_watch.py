@@ -12,8 +12,10 @@ from mailward.adapters.memory_greylist import MemoryGreylist
 from mailward.adapters.resolver import Resolver
 from mailward.daemon import log
 from mailward.daemon.metrics import Metrics
+from mailward.daemon.state_size import TELL_SECONDS
 from mailward.inbound.greylisting import Aside
 from mailward.model.greylist import Entry, EntryKind, ReturnCount, Triplet, Windows
+from mailward.model.state import StateSize
 from mailward.policy.exemptions import Exemption, Exemptions
 from milters.greylist.filter import METRICS
 from milters.greylist.watch import COUNT_SECONDS, RETURNS_SECONDS, Watch
@@ -29,9 +31,28 @@ class Returning(MemoryGreylist):
     """A store whose counts of returns are given."""
 
     counts: tuple[ReturnCount, ...] = ()
+    octets: StateSize | None = None
 
     def returns(self, now: float | None = None) -> tuple[ReturnCount, ...]:
         return self.counts
+
+    def size(self) -> StateSize | None:
+        return self.octets
+
+
+class Noted:
+    """What a worker tells."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+
+    def note(self, key: str, value: str) -> None:
+        self.told[key] = value
+
+    suggest = note
+
+    def known(self, key: str) -> str:
+        return self.told.get(key, "")
 
 
 class World:
@@ -40,11 +61,11 @@ class World:
     def __init__(self) -> None:
         log.configure()
         self.metrics = Metrics("mailward_greylist", METRICS)
-        self.store, self.resolver = Returning(), Resolving()
+        self.store, self.resolver, self.notes = Returning(), Resolving(), Noted()
         row, logger = self.metrics.row(0), log.get("greylist")
         self.guarded = GuardedGreylist(self.store, 0.5, row, lambda *_arguments, **_fields: None)
         resolver = cast(Resolver, self.resolver)
-        self.watch = Watch(Exemptions(), Windows(), self.store, self.guarded, resolver, row, logger)
+        self.watch = Watch(Exemptions(), Windows(), self.store, self.guarded, resolver, row, self.notes, logger)
         self.now = 1000.0
 
     def step(self, seconds: float = RETURNS_SECONDS) -> Aside | None:
@@ -160,3 +181,19 @@ def test_a_list_that_refuses_is_told_once(world: World, capfd: pytest.CaptureFix
     for _ in range(3):
         world.watch.tell_refused("black.example")
     assert capfd.readouterr().err.count("event=dns-list-refused") == 1
+
+
+def test_the_size_of_the_state_is_told_once_a_minute(world: World) -> None:
+    world.store.octets = StateSize(8192, 0.25)
+    world.step()
+    assert world.notes.told == {"state_bytes": "8192", "state_fill_ratio": "0.2500"}
+    world.store.octets = StateSize(16384, 0.5)
+    world.step(TELL_SECONDS - 1)
+    assert world.notes.told["state_bytes"] == "8192"
+    world.step(1)
+    assert world.notes.told["state_bytes"] == "16384"
+
+
+def test_of_a_store_that_is_elsewhere_no_size_is_told(world: World) -> None:
+    world.step()
+    assert world.notes.told == {}

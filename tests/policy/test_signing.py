@@ -68,6 +68,23 @@ def test_a_domain_in_no_table_has_no_key() -> None:
         assert table.lookup(stranger) == ()
 
 
+@pytest.mark.parametrize(
+    ("author_domain", "name"),
+    [
+        pytest.param("example.com", "example.com", id="itself"),
+        pytest.param("a.b.example.com", ".example.com", id="below"),
+        pytest.param("example.org", "", id="none"),
+    ],
+)
+def test_a_domain_is_known_by_the_name_that_matches(author_domain: str, name: str) -> None:
+    keys = (key("example.com"),)
+    assert SigningTable({"example.com": keys, ".example.com": keys}).name_of(author_domain) == name
+
+
+def test_the_rest_is_known_by_its_star() -> None:
+    assert SigningTable({"*": (key("example.com"),)}).name_of("any.example") == "*"
+
+
 class CountingTable(Mapping[str, tuple[KeyRef, ...]]):
     """A table that counts how often it is asked, and may not be walked through."""
 
