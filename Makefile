@@ -11,7 +11,7 @@ MAIL_PACKAGES := postfix dovecot-core dovecot-imapd dovecot-lmtpd dovecot-sieve 
 # What the tests want beside that: the operator's side of it, the units, and roots of Debian 12 and 13 to install packages in.
 TEST_PACKAGES := $(MAIL_PACKAGES) prometheus chromium mandoc man-db strace systemd dpkg-dev debootstrap
 DEB_PACKAGES := dpkg-dev debhelper dh-python
-BENCH_PACKAGES := opendkim opendmarc rspamd dkimpy-milter policyd-rate-limit
+BENCH_PACKAGES := opendkim opendmarc rspamd dkimpy-milter policyd-rate-limit postfix-policyd-spf-python
 DEBIAN_PYTHON_PACKAGES := python3-milter python3-dkim python3-spf python3-authres python3-dnspython python3-cryptography python3-click \
 	python3-prometheus-client python3-redis python3-aiohttp python3-structlog python3-attr python3-cattr python3-pytest python3-hypothesis python3-nacl python3-yaml
 
@@ -38,7 +38,7 @@ deb:
 	@tools/deb
 
 bench: mail-packages $(VENV)/test
-	@tools/need $(BENCH_PACKAGES)
+	@tools/need $(BENCH_PACKAGES) $(DEBIAN_PYTHON_PACKAGES)
 	$(BIN)/python -m bench.run
 
 # The same tests with Debian's own Python and its versions of every library; but not those of the packages, which bring both

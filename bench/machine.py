@@ -25,6 +25,7 @@ PACKAGES = (
     "redis-server",
     "postfix",
     "policyd-rate-limit",
+    "postfix-policyd-spf-python",
 )
 LIBRARIES = ("pymilter", "cryptography", "dkimpy", "dnspython", "pyspf", "authres", "redis")
 RSA_LINE = re.compile(r"^rsa\s+2048 bits\s+[0-9.]+s\s+[0-9.]+s\s+([0-9.]+)", re.MULTILINE)  # signatures a second

@@ -6,14 +6,16 @@ SYNOPSIS
 DESCRIPTION
     Runs keys, DNS and reports beside Mailward's daemons. It reads the same configuration and needs none of them running.
 
-    keys new DOMAIN     make a signing key and print its DNS record
+    keys new DOMAIN     make a signing key, give it to the signer, and print its DNS record
     keys show           print the DNS records of the configured keys
     keys verify         ask the DNS whether the configured keys are published
+    setup               let the running Postfix and Dovecot ask Mailward: show what that takes, do it (--apply), take it back
+                        (--undo): mailward-setup(1)
     explain MESSAGE     judge a stored message as mailward-auth-verify would, and show every step
     limits COMMAND      see and change what mailward-policyd counts, and whom it has stopped: list, show, raise, reset, suspend,
-                        resume, incidents, audit (the manual is postmaster/limits/command.py's)
+                        resume, incidents, audit: mailward-limits(1)
     greylist COMMAND    see and change what greylisting remembers: off, on, list, show, allow, deny, forget, stats, export,
-                        import (the manual is postmaster/greylist/command.py's)
+                        import: mailward-greylist(1)
 
 DIAGNOSTICS
     Exit status 0: done, or all is well; of explain whatever the verdict. 1: what was asked about is not well. 2: wrong
@@ -36,6 +38,7 @@ from postmaster.explain.command import explain
 from postmaster.greylist.command import greylist
 from postmaster.keys import keys
 from postmaster.limits.command import limits
+from postmaster.setup.command import setup
 
 
 class _Mailward(click.Group):
@@ -60,6 +63,7 @@ main.add_command(keys)
 main.add_command(explain)
 main.add_command(greylist)
 main.add_command(limits)
+main.add_command(setup)
 
 if __name__ == "__main__":
     main()

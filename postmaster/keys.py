@@ -1,4 +1,40 @@
-"""`mailward keys`: make signing keys, print their DNS records, ask the DNS for them."""
+"""mailward keys - make signing keys, print their DNS records, ask the DNS for them
+
+SYNOPSIS
+    mailward keys new DOMAIN [--selector NAME] [--rsa BITS | --ed25519] [--keys FOLDER] [--config FILE] [--no-config]
+    mailward keys show [DOMAIN] [--config FILE]
+    mailward keys verify [DOMAIN] [--config FILE]
+
+DESCRIPTION
+    new DOMAIN          make a key, give it to the signer, and print the DNS record for its public half. The configuration is
+                        written into conf.d, a file for each domain; a second key is added there. Where systemd runs the
+                        signer it is told to read it. A key that exists is never overwritten. Of an Ed25519 key many
+                        receivers know nothing yet: it belongs beside an RSA one, with a selector of its own
+    show                print the DNS records of the configured keys, each as a line of a zone file
+    verify              ask the DNS whether they are published: published, missing, different, or unknown where the DNS does
+                        not tell. The signer looks for itself, and uses no key whose record is missing while another of the
+                        domain's is there
+
+    Where the domain has keys in another file of the configuration, that file is the operator's: `new` says which it is, and
+    prints the lines for it. So it does with --no-config, and where there is no configuration at all.
+
+    For example:
+
+    mailward keys new example.com
+    mailward keys new example.com --ed25519
+    mailward keys verify example.com
+
+FILES
+    /etc/mailward/keys/DOMAIN/SELECTOR.pem
+        A private key, which root may write and the account mailward-sign read.
+    /etc/mailward/conf.d/dkim-DOMAIN.toml
+        The keys of a domain, as [[dkim-sign.domain]] of mailward.toml(5). What else is written into it stays.
+
+DIAGNOSTICS
+    What `new` prints is a piece of a zone file: everything but the record is a comment. Exit status 0: done, or every key is
+    published. 1: a key is not published, cannot be read, or cannot be written. 2: wrong options. 75: the DNS does not tell.
+    78: the configuration is wrong; no key has been made.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +57,14 @@ from mailward.settings.dkim_sign import Settings
 from mailward.settings.load import DEFAULT_PATH, read_sections, structure
 from mailward.settings.signing_keys import read_signing_policy
 from mailward.settings.values import nameserver
+from postmaster.explain.layout import printable
+from postmaster.setup.programs import find_program, has_systemd, succeeds
+from postmaster.signing_file import NotOurs, add_key, configured_elsewhere, lines_for, path_of
 
 DEFAULT_KEYS = Path("/etc/mailward/keys")
 MAX_STRING = 255  # octets in one string of a TXT record (RFC 1035 3.3.14)
 EX_TEMPFAIL = 75
+SIGNER = "mailward-dkim-sign.service"
 
 _CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, help="The configuration."
@@ -36,7 +76,7 @@ def keys() -> None:
     """Hold the sub-commands."""
 
 
-@keys.command(help="Make a signing key for DOMAIN and print its DNS record. An existing key is never overwritten.")
+@keys.command(help="Make a signing key for DOMAIN, configure it, print its DNS record. No key is ever overwritten.")
 @click.argument("domain")
 @click.option("--selector", help="The selector; default: this month, and -ed for Ed25519.")
 @click.option(
@@ -46,27 +86,74 @@ def keys() -> None:
 @click.option(
     "--keys", "folder", type=click.Path(path_type=Path), default=DEFAULT_KEYS, show_default=True, help="Where keys are."
 )
-def new(domain: str, selector: str | None, bits: str | None, ed25519: bool, folder: Path) -> None:
-    """Write the key, then print record and configuration."""
+@_CONFIG
+@click.option("--no-config", "is_printed", is_flag=True, help="Print the lines for the configuration; write none.")
+def new(
+    domain: str, selector: str | None, bits: str | None, ed25519: bool, folder: Path, config: Path, is_printed: bool
+) -> None:
+    """Write the key and its configuration, then print the record and what is next."""
     if bits and ed25519:
         raise click.UsageError("--rsa and --ed25519 exclude each other: make two keys, with a selector each")
     domain = _name(domain, "DOMAIN")
     selector = _name(selector or _default_selector(ed25519), "--selector")
+    if not str(folder).isprintable():
+        raise click.UsageError("--keys: expected a path of printable characters")
+    elsewhere = "" if is_printed or not config.exists() else configured_elsewhere(config, domain)
     key = generate_ed25519() if ed25519 else generate_rsa(int(bits or 2048))
-    path = folder / domain / f"{selector}.pem"
+    path = folder.absolute() / domain / f"{selector}.pem"
+    access = _write(path, key)
+    click.echo(f"; {path} written ({access})")
+    click.echo("; The record for your zone:")
+    click.echo(zone_record(selector, domain, key))
+    if is_printed or elsewhere or not config.exists():
+        why = (
+            f"{domain} is configured in {printable(elsewhere)}, which is yours: add the key there" if elsewhere else ""
+        )
+        _print_lines(domain, selector, path, why)
+    else:
+        _configure(config, domain, selector, path)
+    option = "" if config == DEFAULT_PATH else f" --config {printable(str(config))}"
+    click.echo(f"; Next: put the record into the zone of {domain}; then: mailward keys verify {domain}{option}")
+
+
+def _write(path: Path, key: PrivateKey) -> str:
+    """Put the key on disk; return who can read it."""
     try:
-        access = write_key(path, key.to_pem())
+        return write_key(path, key.to_pem())
     except KeyExists:
         raise click.ClickException(f"{path} exists and stays as it is; choose another --selector") from None
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
-    click.echo(f"; {path} written ({access})")
-    click.echo("; The record for your zone:")
-    click.echo(zone_record(selector, domain, key))
-    click.echo("; For the configuration (conf.d/*.toml); the signer uses the key once its record is published:")
-    click.echo(
-        f'; [[dkim-sign.domain]]\n; name = "{domain}"\n; keys = [ {{ selector = "{selector}", file = "{path}" }} ]'
-    )
+
+
+def _configure(config: Path, domain: str, selector: str, path: Path) -> None:
+    """Write the key into conf.d, and let the signer know."""
+    file = path_of(config, domain)
+    try:
+        add_key(file, domain, selector, path)
+    except NotOurs:
+        _print_lines(domain, selector, path, f"{file} is not as it was written here: add the key to it by hand")
+    except OSError as error:
+        _print_lines(domain, selector, path, f"{file} cannot be written: {error.strerror}")
+        sys.exit(1)
+    else:
+        click.echo(f"; {file} written; {_reload_signer()}")
+
+
+def _print_lines(domain: str, selector: str, path: Path, why: str) -> None:
+    click.echo(f"; {why}." if why else "; For the configuration (conf.d/*.toml):")
+    for line in lines_for(domain, selector, path).splitlines():
+        click.echo(f"; {line}")
+
+
+def _reload_signer() -> str:
+    """Tell the signer to read its configuration where systemd runs it; return what came of it, in words."""
+    systemctl = find_program("systemctl")
+    if systemctl is None or not has_systemd() or not succeeds([systemctl, "is-active", "--quiet", SIGNER]):
+        return "the signer reads it at its next start or HUP"
+    if not succeeds([systemctl, "reload", SIGNER]):
+        return f"the signer was not reloaded: run systemctl reload {SIGNER}"
+    return "the signer reads it now"
 
 
 @keys.command(help="Print the DNS records of the configured keys, or of DOMAIN's alone.")

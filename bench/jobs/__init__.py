@@ -10,6 +10,8 @@ from bench.jobs import (
     greylist,
     greylist_outage,
     greylist_scale,
+    idle,
+    install,
     large,
     limits,
     limits_scale,
@@ -49,4 +51,6 @@ JOBS = (
     Job("limits", "Rate limits: three limits a request", limits.run),
     Job("limits-scale", "Rate limits: a million known accounts in SQLite", limits_scale.run),
     Job("policyd-away", "Mail while the policy server is away", policyd_away.run),
+    Job("idle", "Everything at rest: memory", idle.run),
+    Job("install", "Installing: from nothing to a signed and a verified message", install.run),
 )

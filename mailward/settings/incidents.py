@@ -124,7 +124,7 @@ class Incidents:
         metadata=says(
             """The URL of Dovecot's HTTP API for doveadm, through which the open sessions of a suspended account are
             ended. Empty: they are not. Needs `doveadm_key_file`.""",
-            example='"http://127.0.0.1:8080/doveadm/v1"',
+            example='"http://127.0.0.1:9466/doveadm/v1"',
         ),
     )
     doveadm_key_file: Path | None = attrs.field(

@@ -1,6 +1,35 @@
-"""`mailward explain`: why a stored message was treated as it was.
+"""mailward explain - say why a stored message was treated as it was
 
-Nothing here decides: mailward.inbound.judge does, for the milter and for this command alike.
+SYNOPSIS
+    mailward explain [OPTIONS] MESSAGE.eml
+
+DESCRIPTION
+    Judges a stored message as mailward-auth-verify would, and shows every step: SPF, each DKIM signature, ARC, the DMARC policy
+    and where it was found, how the author domain is aligned with what passed, what follows, and which setting it follows from.
+    Nothing is decided here: the milter's own judge is asked, with the same configuration.
+
+    MESSAGE.eml is a file, - is stdin. What no option says of the envelope is read from the topmost Received and Return-Path
+    fields, and the output tells where each part is from. The message is judged as it is given, with whatever was added on the
+    way to where it is stored. Without a configuration at its usual place the defaults are judged by, which is told.
+
+    For example:
+
+    mailward explain message.eml
+    mailward explain message.eml --client-ip 192.0.2.7 --helo mx.example.com --mail-from bounces@example.com
+    mailward explain message.eml --zone fixed.zone --json
+
+ENVIRONMENT
+    NO_COLOR
+        Where it is set, or TERM is "dumb", nothing is coloured.
+    COLUMNS
+        The width of what is printed.
+
+DIAGNOSTICS
+    Exit status 0: the message was judged, whatever the verdict. 2: wrong options, or nothing says who sent the message. 65: no
+    milter gets to judge it, its header being too large. 66: no such file. 78: the configuration is wrong.
+
+BUGS
+    The DNS of today is asked. What it said when the message came is not kept; --zone answers in its place.
 """
 
 from __future__ import annotations

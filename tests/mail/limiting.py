@@ -39,7 +39,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SHIPPED_MAIN = EXAMPLES / "postfix" / "policyd.main.cf"
 SHIPPED_MASTER = EXAMPLES / "postfix" / "policyd.master.cf"
 SHIPPED_SOCKET = "unix:mailward/policyd.sock"
-SHIPPED_SERVER, SHIPPED_DOVEADM, SHIPPED_KEYS = "127.0.0.1:9465", "port = 8080", "/etc/dovecot/mailward-keys.conf"
+SHIPPED_SERVER, SHIPPED_DOVEADM, SHIPPED_KEYS = "127.0.0.1:9465", "port = 9466", "/etc/dovecot/mailward-keys.conf"
 DELIVERY_SECONDS = 60.0
 LOG_LINES = 15
 DELIVERED_TO = re.compile(rb"^Delivered-To: (\S+)$", re.MULTILINE)
@@ -285,11 +285,11 @@ doveadm_key_file = "{self.folder}/api-key"
 
     def _dovecot(self, policy_port: int, doveadm_port: int) -> Dovecot:
         dovecot = Dovecot(self.folder / "dovecot", dict.fromkeys(LOGINS, PASSWORD))
-        version = major_and_minor(run(["dovecot", "--version"]))
-        example = EXAMPLES / "dovecot" / ("auth-policy-2.4.conf" if version >= (2, 4) else "auth-policy-2.3.conf")
+        version = "2.4" if major_and_minor(run(["dovecot", "--version"])) >= (2, 4) else "2.3"
+        shipped = (EXAMPLES / "dovecot" / f"{name}-{version}.conf" for name in ("auth-policy", "doveadm"))
         keys = dovecot.folder / "keys.conf"
         keys.write_text(KEYS.format(key=API_KEY))
-        own = MAILBOXES.format(imap=self.imap_port) + example.read_text()
+        own = MAILBOXES.format(imap=self.imap_port) + "".join(example.read_text() for example in shipped)
         for is_shipped, is_here in (
             (SHIPPED_SERVER, f"127.0.0.1:{policy_port}"),
             (SHIPPED_DOVEADM, f"port = {doveadm_port}"),

@@ -126,8 +126,7 @@ class Dovecot:
 
     def _sieve(self, version: tuple[int, int]) -> str:
         """Install the script as examples/dovecot says; return the configuration from there."""
-        script = EXAMPLES / "quarantine.sieve"
-        shutil.copy(script, self.folder / "sieve" / script.name)
+        shutil.copy(EXAMPLES / "quarantine.sieve", self.folder / "sieve" / "mailward-quarantine.sieve")
         example = EXAMPLES / ("sieve-2.4.conf" if version >= (2, 4) else "sieve-2.3.conf")
         text = example.read_text()
         if INSTALLED not in text:

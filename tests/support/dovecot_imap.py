@@ -71,7 +71,7 @@ class ImapDovecot:
         text = (CONFIGURATION_2_4 if is_2_4 else CONFIGURATION_2_3) + IMAP
         text = text.format(folder=folder, socket=folder / "run" / "sasl", protocols="imap", port=self.port)
         text += "auth_username_format = %{user | lower}\n" if is_2_4 else "auth_username_format = %Lu\n"
-        text += self._policy(EXAMPLES / f"auth-policy-{'2.4' if is_2_4 else '2.3'}.conf", policy_port)
+        text += self._policy("2.4" if is_2_4 else "2.3", policy_port)
         text += "auth_policy_reject_on_fail = yes\n" if reject_on_fail else ""
         (folder / "dovecot.conf").write_text(text)
         command = [binary, "-F", "-c", str(folder / "dovecot.conf")]
@@ -107,16 +107,16 @@ class ImapDovecot:
                 return str(error)
             return ""
 
-    def _policy(self, example: Path, policy_port: int) -> str:
+    def _policy(self, version: str, policy_port: int) -> str:
         """Return the shipped configuration with this world's ports and keys."""
-        text = example.read_text()
+        text = "".join((EXAMPLES / f"{name}-{version}.conf").read_text() for name in ("auth-policy", "doveadm"))
         for shipped, own in (
             ("http://127.0.0.1:9465/", f"http://127.0.0.1:{policy_port}/"),
-            ("port = 8080", f"port = {self.doveadm_port}"),
+            ("port = 9466", f"port = {self.doveadm_port}"),
             ("/etc/dovecot/mailward-keys.conf", str(self.folder / "keys.conf")),
         ):
             if shipped not in text:
-                raise ProgramError(f"{example} has no {shipped}")
+                raise ProgramError(f"{EXAMPLES} has no {shipped}")
             text = text.replace(shipped, own)
         return text
 

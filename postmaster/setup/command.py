@@ -1,0 +1,286 @@
+"""mailward setup - let the running Postfix and Dovecot ask Mailward
+
+SYNOPSIS
+    mailward setup [--only DAEMON,...] [--replace] [--json]
+    mailward setup --apply [--only DAEMON,...] [--replace] [--json]
+    mailward setup --undo [--json]
+
+DESCRIPTION
+    Reads what Postfix and Dovecot are configured to do (postconf, doveconf), and shows each setting that it would change,
+    from what to what and why, and what it sees and leaves alone. Without --apply and --undo nothing is changed.
+
+    --apply             do what was shown. Every file is saved before, in /var/backups/mailward/setup-TIME; then Postfix,
+                        Dovecot and the daemons that run read their configuration anew. Where `postfix check`, postconf or
+                        doveconf complain of something that they did not complain of before, all of it is taken back. A
+                        second run changes nothing
+    --undo              give back what every --apply on this Postfix has changed. A file that nobody has changed since is as
+                        it was, to the octet; of main.cf and master.cf that were changed since, what is still ours is taken
+                        out, and the rest is named. It also gives back what an --apply left that was killed on its way
+    --only DAEMONS      dkim-sign, auth-verify, greylist, policyd, separated by commas; default: those that are installed.
+                        What is set up for others stays
+    --replace           take out what does the same: OpenDKIM, dkimpy-milter, OpenDMARC, pyspf-milter, policyd-spf, postgrey,
+                        milter-greylist, policyd-rate-limit. Without it they stay, in the right order, and are named. They go
+                        on running; only Postfix asks them no more
+    --json              one JSON object
+    -c, --postfix-config FOLDER
+                        another instance of Postfix; default: the machine's
+    --dovecot-config FILE
+                        Dovecot's configuration; default: Dovecot's own
+    --config FILE       Mailward's configuration; default: /etc/mailward/mailward.toml
+
+    What is put into Postfix are the lines of examples/postfix. The verifier and greylisting are asked by each smtpd that takes
+    mail from strangers (behind postscreen: by its `smtpd pass`), the verifier first; the signer by each submission service,
+    last, and on port 25 where users can log in there or nowhere else. The policy server is asked before a
+    permit_sasl_authenticated that would end the list, on port 25 as late as it can be. The smtpd that takes mail back from a
+    content filter asks nobody a second time. A service that has taken its list over from main.cf has a list of its own then.
+
+    Mailward's own part is written into conf.d beside its configuration, Dovecot's into files of their own beside its own; never
+    into a file that comes with a package.
+
+    For example:
+
+    mailward setup
+    mailward setup --apply --only dkim-sign
+    mailward setup --undo
+
+DIAGNOSTICS
+    Exit status 0: shown, done, or there was nothing to do. 1: refused, or a program complained and all was taken back; of
+    --undo, something was left or a program complains. 2: wrong options. 69: Postfix is not installed. 73: a backup cannot be
+    written. 75: another run is at work. 77: permission denied. 78: the configuration is wrong.
+
+BUGS
+    postconf writes an entry of master.cf anew where it changes a setting of it: comments in the middle of the entry stand before
+    it afterwards. --undo gives back the file with its comments. What smtpd_restriction_classes name is not looked into.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mailward.settings.load import DEFAULT_PATH
+from postmaster.explain.layout import printable
+from postmaster.json_text import fields_of
+from postmaster.opening import EX_NOPERM, EX_TEMPFAIL, leave
+from postmaster.setup import journal
+from postmaster.setup.apply import NotApplied, apply_plan
+from postmaster.setup.change import Finding, Plan, Wanted, Weight
+from postmaster.setup.dovecot import offered_sasl, plan_dovecot, read_dovecot
+from postmaster.setup.own import plan_own
+from postmaster.setup.postfix import plan_postfix
+from postmaster.setup.postfix_facts import PostfixFacts, read_postfix
+from postmaster.setup.postfix_sasl import can_answer, plan_sasl, postfix_side
+from postmaster.setup.programs import ProgramFailed
+from postmaster.setup.running import Programs, answers
+from postmaster.setup.show import page_of, refusals, tree_of
+from postmaster.setup.undo import Undone, undo_all
+from postmaster.tables import print_json
+
+EX_UNAVAILABLE, EX_CANTCREAT = 69, 73
+NARROWEST, WIDEST = 60, 120
+
+# Each daemon by the folder of its own modules: who has that has it installed.
+PROGRAMS = Path(__file__).parents[2]
+FOLDERS = {
+    "dkim-sign": PROGRAMS / "milters" / "dkim_sign",
+    "auth-verify": PROGRAMS / "milters" / "auth_verify",
+    "greylist": PROGRAMS / "milters" / "greylist",
+    "policyd": PROGRAMS / "policyd",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the configurations are; None: where their programs look."""
+
+    config: Path
+    postfix: Path | None
+    dovecot: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read, and the plan that was made of it."""
+
+    facts: PostfixFacts
+    programs: Programs
+    plan: Plan
+
+
+@click.command(help="Let the running Postfix and Dovecot ask Mailward: show what that takes, do it, take it back.")
+@click.option("--apply", "is_apply", is_flag=True, help="Do what is shown; what was there is saved before.")
+@click.option("--undo", "is_undo", is_flag=True, help="Give back what was there before.")
+@click.option("--only", metavar="DAEMON,...", help="For these daemons alone; default: those that are installed.")
+@click.option("--replace", "is_replace", is_flag=True, help="Take out other programs that do the same.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "-c", "--postfix-config", type=click.Path(path_type=Path), metavar="FOLDER", help="Another instance of Postfix."
+)
+@click.option("--dovecot-config", type=click.Path(path_type=Path), metavar="FILE", help="Dovecot's configuration.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_PATH,
+    show_default=True,
+    help="Mailward's configuration.",
+)
+def setup(
+    is_apply: bool,
+    is_undo: bool,
+    only: str | None,
+    is_replace: bool,
+    is_json: bool,
+    postfix_config: Path | None,
+    dovecot_config: Path | None,
+    config: Path,
+) -> None:
+    """Show, apply or undo."""
+    if is_undo and (is_apply or is_replace or only):
+        raise click.UsageError("--undo gives back all of it, and takes no other option but --json and where things are")
+    daemons = _daemons(only)
+    if (is_apply or is_undo) and os.geteuid() != 0:
+        leave(EX_NOPERM, "only root can change what Postfix and Dovecot do")
+    places = Places(config, postfix_config and postfix_config.absolute(), dovecot_config)
+    try:
+        if is_undo:
+            sys.exit(_undo(places, is_json=is_json))
+        seen = _look(places, daemons, is_replacing=is_replace)
+        if not is_apply:
+            _show(seen, is_json=is_json)
+            return
+        with journal.alone(journal.BACKUPS):
+            seen = _look(places, daemons, is_replacing=is_replace)
+            sys.exit(_apply(seen, is_json=is_json))
+    except ProgramFailed as error:
+        leave(1, printable(str(error)))
+    except journal.Busy:
+        leave(EX_TEMPFAIL, "another run of `mailward setup` is at work; try again when it has ended")
+    except OSError as error:
+        leave(EX_CANTCREAT, f"{printable(str(error.filename))}: {error.strerror}")
+
+
+def _daemons(only: str | None) -> tuple[str, ...]:
+    installed = tuple(daemon for daemon, folder in FOLDERS.items() if (folder / "__main__.py").is_file())
+    if only is None:
+        if not installed:
+            leave(EX_UNAVAILABLE, "no daemon is installed: apt install mailward")
+        return installed
+    named = [name.strip() for name in only.split(",")]
+    for name in named:
+        if name not in FOLDERS:
+            raise click.BadParameter(f"expected some of {', '.join(FOLDERS)}", param_hint="--only")
+        if name not in installed:
+            leave(EX_UNAVAILABLE, f"mailward-{name} is not installed: apt install mailward-{name}")
+    return tuple(daemon for daemon in FOLDERS if daemon in named)
+
+
+def _look(places: Places, daemons: tuple[str, ...], *, is_replacing: bool) -> Seen:
+    """Read everything and make the plan: our own part first, then Dovecot, and Postfix, which begins to ask, last."""
+    facts = _postfix(places)
+    dovecot = read_dovecot(places.dovecot)
+    wanted, plan = plan_own(Wanted(daemons, {}, is_replacing=is_replacing), places.config, dovecot)
+    if dovecot is None:
+        plan += Plan(findings=(Finding(Weight.NOTE, "Dovecot is not installed: only Postfix is set up"),))
+    else:
+        side = postfix_side(facts)
+        plan += plan_dovecot(dovecot, wanted, side)
+        if {"dkim-sign", "policyd"} & set(daemons) and can_answer(dovecot):
+            plan += plan_sasl(side, facts, offered_sasl(dovecot, side.queue))
+    programs = Programs(facts.folder, places.dovecot, dovecot is not None)
+    plan += plan_postfix(facts, wanted) + _absent(wanted, facts, programs)
+    return Seen(facts, programs, plan)
+
+
+def _postfix(places: Places) -> PostfixFacts:
+    facts = read_postfix(places.postfix)
+    if facts is None:
+        leave(EX_UNAVAILABLE, "Postfix is not installed: apt install postfix")
+    return facts
+
+
+def _absent(wanted: Wanted, facts: PostfixFacts, programs: Programs) -> Plan:
+    """Return what there is to say of daemons that do not listen: of those that mail waits for, Postfix is not to know yet."""
+    findings = []
+    for daemon, address in wanted.sockets.items():
+        if answers(address):
+            continue
+        stops_mail = daemon in ("dkim-sign", "auth-verify") and f"mailward_{daemon.replace('-', '_')}" not in facts.main
+        is_refused = stops_mail and programs.is_postfix_running()
+        text = f"mailward-{daemon} does not listen at {address}" + (
+            "; mail would wait for it: start it first" if stops_mail else "; start it"
+        )
+        findings.append(Finding(Weight.REFUSAL if is_refused else Weight.WARNING, text))
+    return Plan(findings=tuple(findings))
+
+
+def _show(seen: Seen, *, is_json: bool) -> None:
+    if is_json:
+        print_json(tree_of(seen.plan, seen.facts))
+        return
+    _print_page(seen)
+    if not seen.plan.changes:
+        click.echo("\nNothing is to be changed." if not refusals(seen.plan) else "\nNothing can be changed like this.")
+    elif refusals(seen.plan):
+        click.echo("\nThis cannot be applied: see `refused` above.")
+    else:
+        click.echo("\nNothing was changed. `mailward setup --apply` does this, --undo takes it back.")
+
+
+def _apply(seen: Seen, *, is_json: bool) -> int:
+    plan, backup, failure = seen.plan, None, ""
+    not_told: tuple[str, ...] = ()
+    if refused := refusals(plan):
+        failure = "nothing was changed: " + "; ".join(finding.text for finding in refused)
+    elif plan.changes:
+        try:
+            applied = apply_plan(plan, seen.programs, journal.BACKUPS, time.time())
+            backup, not_told = applied.backup, applied.not_told
+        except NotApplied as error:
+            failure = str(error)
+    if is_json:
+        outcome = {"backup": str(backup) if backup else None, "not_told": not_told, "failure": failure or None}
+        print_json({**tree_of(plan, seen.facts), **outcome})
+        return 1 if failure else 0
+    _print_page(seen)
+    for line in not_told:
+        click.echo(f"mailward: {printable(line)}", err=True)
+    if failure:
+        click.echo(f"mailward: {printable(failure)}", err=True)
+        return 1
+    click.echo(f"\nDone. What was there is in {backup}." if backup else "\nNothing was to be changed.")
+    return 0
+
+
+def _undo(places: Places, *, is_json: bool) -> int:
+    facts = _postfix(places)
+    programs = Programs(facts.folder, places.dovecot, has_dovecot=read_dovecot(places.dovecot) is not None)
+    with journal.alone(journal.BACKUPS):
+        undone = undo_all(programs, journal.BACKUPS)
+    if is_json:
+        print_json({**fields_of(undone), "restored": [str(path) for path in undone.restored]})
+    else:
+        _print_undone(undone)
+    return 1 if undone.left or undone.complaints else 0
+
+
+def _print_undone(undone: Undone) -> None:
+    for path in undone.restored:
+        click.echo(f"{printable(str(path))}: as it was")
+    for name in undone.settings:
+        click.echo(f"{printable(name)}: as it was")
+    for line in (*undone.left, *undone.complaints):
+        click.echo(f"mailward: {printable(line)}", err=True)
+    if not undone.runs:
+        click.echo("There is nothing to undo.")
+
+
+def _print_page(seen: Seen) -> None:
+    width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+    if text := page_of(seen.plan, seen.facts, width):
+        click.echo(text)

@@ -1,0 +1,64 @@
+"""What each smtpd of a Postfix is for: mail from strangers, from users who log in, or back from a content filter. No I/O."""
+
+from __future__ import annotations
+
+import enum
+
+from postmaster.setup.postfix_facts import PostfixFacts, Service
+from postmaster.setup.postfix_lists import words
+
+_SUBMISSION_PORTS = {"submission", "587", "submissions", "smtps", "465"}
+_SMTP_PORTS = {"smtp", "25"}
+_LOGIN_LISTS = ("smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_client_restrictions")
+# Settings that the manuals of content filters give the smtpd behind them, and that nobody else has a reason for.
+_SIGNS_OF_A_FILTER = {"content_filter", "receive_override_options", "smtpd_authorized_xforward_hosts"}
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "localhost]:")
+
+
+class Role(enum.Enum):
+    """Whose mail an smtpd takes."""
+
+    STRANGERS = "strangers"
+    SUBMISSION = "submission"
+    FILTERED = "filtered"
+
+
+def roles(facts: PostfixFacts) -> list[tuple[Service, Role]]:
+    """Return every smtpd with its role, in master.cf's order."""
+    return [(service, _role(service, facts)) for service in facts.services if service.program == "smtpd"]
+
+
+def takes_logins(service: Service, facts: PostfixFacts) -> bool:
+    """Tell whether users can log in there."""
+    return facts.expanded(facts.value("smtpd_sasl_auth_enable", service)).strip() == "yes"
+
+
+def has_postscreen(facts: PostfixFacts) -> bool:
+    """Tell whether postscreen answers a port."""
+    return any(service.program == "postscreen" and service.kind == "inet" for service in facts.services)
+
+
+def _role(service: Service, facts: PostfixFacts) -> Role:
+    port = service.place.rpartition(":")[2]
+    if port in _SUBMISSION_PORTS or _is_for_logins(service, facts):
+        return Role.SUBMISSION
+    if service.kind != "inet" or port in _SMTP_PORTS or not service.place.startswith(_LOOPBACK):
+        return Role.STRANGERS
+    if set(service.options) & _SIGNS_OF_A_FILTER or _has_filter(facts):
+        return Role.FILTERED
+    return Role.STRANGERS
+
+
+def _is_for_logins(service: Service, facts: PostfixFacts) -> bool:
+    """Tell whether a service at an unusual port is for those who log in, by what it sets itself."""
+    own = service.options
+    if own.get("smtpd_tls_wrappermode") == "yes" or own.get("milter_macro_daemon_name") == "ORIGINATING":
+        return True
+    lists = [words(facts.expanded(own.get(name, ""))) for name in _LOGIN_LISTS]
+    ends = any("permit_sasl_authenticated" in each and each[-1] == "reject" for each in lists)
+    return takes_logins(service, facts) and (ends or "smtpd_sasl_auth_enable" in own)
+
+
+def _has_filter(facts: PostfixFacts) -> bool:
+    names = ("content_filter", "smtpd_proxy_filter")
+    return any(facts.value(name, service) for service in (None, *facts.services) for name in names)

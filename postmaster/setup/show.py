@@ -1,0 +1,114 @@
+"""A plan for people, in the columns of their terminal, and as JSON: what would change, from what to what, and why."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterator
+
+from postmaster.explain.layout import Page, Span, Tone
+from postmaster.setup.change import Change, FileText, Finding, MainSetting, Plan, ServiceSetting, Weight
+from postmaster.setup.postfix_facts import PostfixFacts
+from postmaster.setup.postfix_lists import tokens
+
+MAX_LINES = 200  # of one file: ours are shorter
+_NOTHING = Span("(not set)", Tone.FAINT)
+_TONES = {Weight.NOTE: Tone.FAINT, Weight.WARNING: Tone.DOUBT, Weight.REFUSAL: Tone.BAD}
+
+
+def page_of(plan: Plan, facts: PostfixFacts | None, width: int) -> str:
+    """Return the whole plan as text."""
+    page = Page(width)
+    for place, changes in itertools.groupby(plan.changes, key=lambda change: _place(change, facts)):
+        page.heading(place)
+        for change in changes:
+            _show(page, change)
+    if plan.findings:
+        page.heading("Seen")
+        for finding in sorted(plan.findings, key=lambda each: list(Weight).index(each.weight), reverse=True):
+            page.row(finding.weight.value, Span(finding.text, _TONES[finding.weight]))
+    return str(page)
+
+
+def tree_of(plan: Plan, facts: PostfixFacts | None) -> dict[str, object]:
+    """Return the plan for --json; the text of a secret file is left out."""
+    return {
+        "changes": [_change_tree(change, facts) for change in plan.changes],
+        "findings": [{"weight": each.weight, "text": each.text} for each in plan.findings],
+        "restarts": plan.restarts,
+        "reloads": plan.reloads,
+    }
+
+
+def refusals(plan: Plan) -> list[Finding]:
+    """Return what forbids to apply it."""
+    return [finding for finding in plan.findings if finding.weight is Weight.REFUSAL]
+
+
+def _place(change: Change, facts: PostfixFacts | None) -> str:
+    if isinstance(change, FileText):
+        return str(change.path)
+    folder = facts.folder if facts else "."
+    return f"{folder}/main.cf" if isinstance(change, MainSetting) else f"{folder}/master.cf, {change.service}"
+
+
+def _show(page: Page, change: Change) -> None:
+    if isinstance(change, FileText):
+        page.row("why", change.why)
+        page.row(
+            "file", f"{change.mode:04o} {change.owner}:{change.group}", *(["(goes away)"] if change.new is None else [])
+        )
+        if not change.is_secret:
+            for line in _difference(change):
+                page.verbatim(line)
+        return
+    page.line(Span(change.name, Tone.STRONG))
+    # master.cf has lists without white space, which no line would hold.
+    old, new = (_spaced(each) if isinstance(change, ServiceSetting) else each for each in (change.old, change.new))
+    if old is not None or new is None:
+        page.row("  from", _value(old))
+    page.row("  to", _value(new))
+    page.row("  why", Span(change.why, Tone.FAINT))
+
+
+def _spaced(text: str | None) -> str | None:
+    return text and ", ".join(token.text for token in tokens(text))
+
+
+def _value(text: str | None) -> str | Span:
+    return _NOTHING if text is None else text or Span("(empty)", Tone.FAINT)
+
+
+def _difference(change: FileText) -> Iterator[str]:
+    """Yield the lines that go and come."""
+    old, new = (_lines(octets) for octets in (change.old, change.new))
+    lines = [line for line in difflib.ndiff(old, new) if line[0] in "+-"]
+    yield from lines[:MAX_LINES]
+    if len(lines) > MAX_LINES:
+        yield f"... and {len(lines) - MAX_LINES} more lines"
+
+
+def _lines(octets: bytes | None) -> list[str]:
+    return (octets or b"").decode("utf-8", "surrogateescape").splitlines()
+
+
+def _change_tree(change: Change, facts: PostfixFacts | None) -> dict[str, object]:
+    tree: dict[str, object] = {"where": _place(change, facts), "why": change.why}
+    if isinstance(change, FileText):
+        texts = {} if change.is_secret else {name: _text(getattr(change, name)) for name in ("old", "new")}
+        return {
+            "kind": "file",
+            **tree,
+            "mode": f"{change.mode:04o}",
+            "owner": change.owner,
+            "group": change.group,
+            "secret": change.is_secret,
+            **texts,
+        }
+    service = {"service": change.service} if isinstance(change, ServiceSetting) else {}
+    kind = "service" if service else "main"
+    return {"kind": kind, **tree, **service, "name": change.name, "old": change.old, "new": change.new}
+
+
+def _text(octets: bytes | None) -> str | None:
+    return None if octets is None else octets.decode("utf-8", "surrogateescape")

@@ -1,0 +1,366 @@
+"""`mailward setup` on real configuration files of a Postfix: shown, applied, undone, changed in between, killed on the way."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postmaster.setup import journal, running
+from postmaster.setup.apply import NotApplied, apply_plan
+from postmaster.setup.change import FileText, MainSetting, Plan, Weight
+from postmaster.setup.running import Programs
+from postmaster.setup.shipped import EXAMPLES
+from postmaster.setup.undo import undo_all
+from tests.postmaster.setting_up import ALL, POLICYD, SIGN, VERIFY, SettingUp
+from tests.support.processes import open_folder
+
+NOW = 1_790_000_000.0
+CALL = "check_policy_service $mailward_policyd"
+PEERS = {"smtpd_milters": "inet:localhost:8891", "non_smtpd_milters": "$smtpd_milters"}
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> Iterator[SettingUp]:
+    """A Postfix that `postfix check` has its word on."""
+    with open_folder() as folder:
+        setting_up = SettingUp(folder)
+        monkeypatch.setattr(journal, "BACKUPS", setting_up.backups)
+        yield setting_up
+
+
+@pytest.fixture
+def here(checked: SettingUp, monkeypatch: pytest.MonkeyPatch) -> SettingUp:
+    """A Postfix that only postconf has its word on: the other runs dozens of programs each time."""
+    monkeypatch.setattr(running, "words_on_a_terminal", lambda _command: (0, []))
+    return checked
+
+
+class Killed(BaseException):
+    """The end of the process, wherever it comes."""
+
+
+def test_nothing_is_changed_without_being_told(here: SettingUp) -> None:
+    before = here.files()
+    shown = here.run()
+    assert here.files() == before
+    assert not here.backups.exists()
+    assert "mailward setup --apply" in shown
+
+
+def test_it_shows_from_what_to_what_and_why_in_80_columns(here: SettingUp) -> None:
+    lines = here.run().splitlines()
+    text = " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= 80
+    assert f"{here.etc}/master.cf, submission/inet" in lines
+    assert (
+        "from permit_sasl_authenticated, reject to check_policy_service, $mailward_policyd_submission, permit" in text
+    )
+    assert "why limits count each recipient, and stop a suspended account" in text
+
+
+def test_json_has_each_change(here: SettingUp) -> None:
+    changes = here.json("--only", "dkim-sign")["changes"]
+    wanted = [each for each in changes if each["name"] == "smtpd_milters"]
+    assert [(each["kind"], each["service"], each["old"], each["new"]) for each in wanted] == [
+        ("service", "submission/inet", None, "$mailward_dkim_sign")
+    ]
+
+
+def test_applied_and_undone_every_file_is_as_it_was(checked: SettingUp) -> None:
+    here = checked
+    (here.etc / "main.cf").chmod(0o640)
+    before = here.files()
+    assert "Done." in here.run("--apply")
+    after = here.files()
+    assert after != before
+    assert {path: mode for path, (_, mode) in after.items() if path in before} == {
+        path: mode for path, (_, mode) in before.items()
+    }
+    here.run("--undo")
+    assert here.files() == before
+    assert "nothing to undo" in here.run("--undo")
+
+
+def test_a_second_run_changes_nothing(here: SettingUp) -> None:
+    here.run("--apply")
+    after = here.files()
+    assert "Nothing was to be changed." in here.run("--apply")
+    assert "Nothing is to be changed." in here.run()
+    assert here.files() == after
+    assert len(list(here.backups.glob("setup-*"))) == 1
+
+
+def test_daemon_by_daemon_is_undone_in_one_go(here: SettingUp) -> None:
+    before = here.files()
+    for daemon in ALL:
+        here.run("--apply", "--only", daemon)
+    assert len(list(here.backups.glob("setup-*"))) == len(ALL)
+    here.run("--undo")
+    assert here.files() == before
+
+
+def test_peers_are_replaced_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_folder() as folder:
+        here = SettingUp(folder, PEERS)
+        monkeypatch.setattr(journal, "BACKUPS", here.backups)
+        monkeypatch.setattr(running, "words_on_a_terminal", lambda _command: (0, []))
+        before = here.files()
+        assert "OpenDKIM is asked, too" in here.run()
+        here.run("--apply", "--replace")
+        assert "8891" not in here.postconf("-n") + here.postconf("-P")
+        here.run("--undo")
+        assert here.files() == before
+
+
+def concerns_mailward(line: str) -> bool:
+    return "mailward" in line or "ORIGINATING" in line
+
+
+@pytest.mark.parametrize("daemons", [(SIGN,), (VERIFY,), (VERIFY, "greylist"), (POLICYD,)], ids="+".join)
+def test_what_is_applied_is_what_the_examples_say(daemons: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples' master.cf without what is Mailward's becomes the example again, and main.cf gets its lines."""
+    example = (EXAMPLES / "postfix" / f"{daemons[-1]}.master.cf").read_text()
+    if daemons == (POLICYD,):  # on port 25 its call is in main.cf
+        example += "smtp inet n - y - - smtpd\n"
+    bare = "".join(line for line in example.splitlines(keepends=True) if line[0] == "#" or not concerns_mailward(line))
+    lines = "".join((EXAMPLES / "postfix" / f"{daemon}.main.cf").read_text() for daemon in daemons)
+    with open_folder() as folder, open_folder() as other:
+        shipped, here = SettingUp(folder, services=example), SettingUp(other, services=bare)
+        shipped.add("main.cf", lines)
+        monkeypatch.setattr(journal, "BACKUPS", here.backups)
+        here.run("--apply", "--only", ",".join(daemons))
+        assert here.postconf("-P") == shipped.postconf("-P")
+        assert [
+            line for line in lines.splitlines() if line[:1] not in ("", "#") and line not in here.postconf("-n")
+        ] == []
+
+
+def test_a_complaint_takes_all_of_it_back(checked: SettingUp) -> None:
+    here = checked
+    before = here.files()
+    plan = Plan((MainSetting("myhostname", None, "a b", "why"), text_of(here.config.parent / "conf.d" / "x.toml")))
+    with pytest.raises(NotApplied, match=r"taken back.*bad parameter value"):
+        apply_plan(plan, Programs(here.etc), here.backups, NOW)
+    assert here.files() == before
+    assert "nothing to undo" in here.run("--undo")
+
+
+def text_of(path: Path, *, group: str = "root") -> FileText:
+    return FileText(path, None, b"x = 1\n", "why", mode=0o640, group=group)
+
+
+def test_a_postfix_that_is_not_in_order_is_left_alone(checked: SettingUp) -> None:
+    here = checked
+    here.add("main.cf", "myhostname = a b\n")
+    before = here.files()
+    assert "not in order before anything is changed" in here.run("--apply", status=1)
+    assert here.files() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (MainSetting("biff", "yes", "no", "why"), "changed just now"),
+        (FileText(Path("/etc/hostname"), b"another", b"x", "why"), "changed just now"),
+        (text_of(Path("/nowhere/x.toml"), group="no-such-group"), "comes with Mailward's packages"),
+    ],
+    ids=["a-setting", "a-file", "no-such-group"],
+)
+def test_a_plan_that_no_longer_fits_is_not_applied(here: SettingUp, change: MainSetting | FileText, text: str) -> None:
+    before = here.files()
+    with pytest.raises(NotApplied, match=text):
+        apply_plan(Plan((change,)), Programs(here.etc), here.backups, NOW)
+    assert here.files() == before
+
+
+def test_refusals_are_not_applied(here: SettingUp) -> None:
+    here.config.write_text('[dkim-sign]\nsocket = "unix:/run/a,b.sock"\n')
+    before = here.files()
+    assert "nothing was changed" in here.run("--apply", "--only", "dkim-sign", status=1)
+    assert here.files() == before
+
+
+def test_files_get_their_folder_owner_and_mode_and_the_folder_goes_with_them(here: SettingUp) -> None:
+    path = here.folder / "new" / "deep" / "x.toml"
+    apply_plan(Plan((text_of(path),)), Programs(here.etc), here.backups, NOW)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    undo_all(Programs(here.etc), here.backups)
+    assert not (here.folder / "new").exists()
+
+
+def test_backups_are_for_root_alone(here: SettingUp) -> None:
+    here.run("--apply")
+    (run_folder,) = here.backups.glob("setup-*")
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in run_folder.iterdir()}
+    assert stat.S_IMODE(run_folder.stat().st_mode) == 0o700
+    assert modes == {0o600}
+
+
+def test_a_symbolic_link_stays_one(here: SettingUp) -> None:
+    real = here.folder / "real.cf"
+    (here.etc / "main.cf").rename(real)
+    (here.etc / "main.cf").symlink_to(real)
+    before = real.read_bytes()
+    here.run("--apply")
+    assert (here.etc / "main.cf").is_symlink()
+    assert real.read_bytes() != before
+    here.run("--undo")
+    assert real.read_bytes() == before
+
+
+def test_another_run_is_waited_for_by_nobody(here: SettingUp) -> None:
+    with journal.alone(here.backups):
+        assert "another run" in here.run("--apply", status=75)
+
+
+# What somebody does after --apply (postconf's arguments), what --undo leaves of it, and what it says.
+CHANGED: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
+    "another-setting": (("-e", "biff=yes"), {"biff": "yes"}, ""),
+    "a-comment": ((), {}, ""),
+    "a-list-of-milters": (
+        ("-e", "non_smtpd_milters=unix:x/x.sock, $mailward_dkim_sign"),
+        {"non_smtpd_milters": "unix:x/x.sock"},
+        'non_smtpd_milters: it has been changed since; what is ours was taken out, and "unix:x/x.sock" stays',
+    ),
+    "a-list-of-restrictions": (
+        ("-e", f"smtpd_recipient_restrictions=reject_unlisted_recipient, {CALL}, permit"),
+        {"smtpd_recipient_restrictions": "reject_unlisted_recipient, permit"},
+        "what is ours was taken out",
+    ),
+    "a-setting-that-we-changed": (
+        ("-e", "smtp_line_length_limit=2000"),
+        {"smtp_line_length_limit": "2000"},
+        'smtp_line_length_limit: it has been changed since to "2000", and stays',
+    ),
+    "a-setting-of-a-service": (
+        ("-P", "submission/inet/smtpd_milters=unix:x/x.sock,$mailward_dkim_sign"),
+        {"submission/inet/smtpd_milters": "unix:x/x.sock"},
+        "submission/inet: smtpd_milters: it has been changed since",
+    ),
+    "a-service-is-gone": (("-MX", "submission/inet"), {}, ""),
+}
+
+
+@pytest.mark.parametrize(("arguments", "stays", "said"), CHANGED.values(), ids=CHANGED)
+def test_undo_takes_out_what_is_ours_of_what_was_changed_since(
+    here: SettingUp, arguments: tuple[str, ...], stays: dict[str, str], said: str
+) -> None:
+    before = here.facts()
+    here.run("--apply")
+    if arguments:
+        here.postconf(*arguments)
+    here.add("main.cf", "# a word of the operator's\n")
+    here.add("master.cf", "# and another\n")
+    output = here.run("--undo", status=1 if said else 0)
+    now = here.facts()
+    assert said in output
+    assert {name: now.main.get(name) for name in before.main if name not in stays} == {
+        name: value for name, value in before.main.items() if name not in stays
+    }
+    values = {
+        **now.main,
+        **{f"{service.name}/{name}": v for service in now.services for name, v in service.options.items()},
+    }
+    assert {name: values.get(name) for name in stays if stays[name]} == {
+        name: text for name, text in stays.items() if text
+    }
+    assert not [name for name, value in values.items() if "$mailward_" in value]
+    assert "# a word of the operator's" in (here.etc / "main.cf").read_text()
+
+
+def test_a_parameter_that_somebody_uses_stays(here: SettingUp) -> None:
+    here.run("--apply")
+    here.postconf("-P", "submission/inet/smtpd_client_restrictions=check_policy_service,$mailward_policyd,reject")
+    output = here.run("--undo", status=1)
+    assert "mailward_policyd: a setting that was changed since names it; it stays" in output
+    assert set(here.facts().main) & {"mailward_policyd", "mailward_policyd_submission"} == {"mailward_policyd"}
+
+
+def test_a_file_of_ours_that_was_changed_stays(here: SettingUp) -> None:
+    path = here.config.parent / "conf.d" / "x.toml"
+    apply_plan(Plan((text_of(path),)), Programs(here.etc), here.backups, NOW)
+    path.write_text("x = 2\n")
+    assert f"{path}: it has been changed since, and stays" in here.run("--undo", status=1)
+    assert path.read_text() == "x = 2\n"
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the process end before the rename of that number, or after it where it is negative."""
+    real, count = os.replace, iter(range(1, 1000))
+
+    def replace(source: str, target: str | Path) -> None:
+        here = next(count)
+        if here == abs(number) and number < 0:
+            real(source, target)
+        if here >= abs(number):
+            raise Killed
+        real(source, target)
+
+    monkeypatch.setattr("postmaster.setup.files.os.replace", replace)
+
+
+# Renames of a run: two backups, the journal, main.cf, master.cf, the journal again; of an undo: both files, the journal.
+@pytest.mark.parametrize("number", [1, -2, 3, -3, 4, -4, -5, 6])
+def test_killed_on_its_way_it_is_undone(here: SettingUp, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    before = here.files()
+    with monkeypatch.context() as patch:
+        kill_at(patch, number)
+        with pytest.raises(Killed):
+            here.run("--apply")
+    is_changed = here.files() != before
+    assert is_changed == (number in (-4, -5, 6))
+    here.run("--undo")
+    assert here.files() == before
+
+
+@pytest.mark.parametrize("number", [1, -1, 2, -2, 3])
+def test_killed_while_undoing_it_is_undone_by_the_next(
+    here: SettingUp, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    before = here.files()
+    here.run("--apply")
+    with monkeypatch.context() as patch:
+        kill_at(patch, number)
+        with pytest.raises(Killed):
+            here.run("--undo")
+    here.run("--undo")
+    assert here.files() == before
+
+
+def test_killed_on_its_way_it_is_applied_by_the_next_and_undone(
+    here: SettingUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = here.files()
+    with monkeypatch.context() as patch:
+        kill_at(patch, -4)
+        with pytest.raises(Killed):
+            here.run("--apply")
+    here.run("--apply")
+    assert "Nothing is to be changed." in here.run()
+    here.run("--undo")
+    assert here.files() == before
+
+
+def test_only_root_applies(here: SettingUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "only root" in here.run("--apply", status=77)
+    assert "only root" in here.run("--undo", status=77)
+
+
+@pytest.mark.parametrize(
+    "options", [("--undo", "--apply"), ("--undo", "--replace"), ("--only", "dkim"), ("--only", "")], ids=" ".join
+)
+def test_wrong_options_are_refused(here: SettingUp, options: tuple[str, ...]) -> None:
+    here.run(*options, status=2)
+
+
+def test_daemons_that_do_not_listen_are_named(here: SettingUp) -> None:
+    found = here.json()["findings"]
+    told = [each["text"] for each in found if each["weight"] == Weight.WARNING.value]
+    assert [daemon for daemon in ALL if any(text.startswith(f"mailward-{daemon} does not") for text in told)] == list(
+        ALL
+    )
