@@ -33,6 +33,7 @@ DESCRIPTION
     last, and on port 25 where users can log in there or nowhere else. The policy server is asked before a
     permit_sasl_authenticated that would end the list, on port 25 as late as it can be. The smtpd that takes mail back from a
     content filter asks nobody a second time. A service that has taken its list over from main.cf has a list of its own then.
+    Where nothing says who is asked about logins, Dovecot is.
 
     Mailward's own part is written into conf.d beside its configuration, Dovecot's into files of their own beside its own; never
     into a file that comes with a package.
@@ -72,11 +73,12 @@ from postmaster.setup import journal
 from postmaster.setup.apply import NotApplied, apply_plan
 from postmaster.setup.change import Finding, Plan, Wanted, Weight
 from postmaster.setup.dovecot import offered_sasl, plan_dovecot, read_dovecot
+from postmaster.setup.dovecot_facts import CONFIG as DOVECOT
 from postmaster.setup.own import plan_own
 from postmaster.setup.postfix import plan_postfix
-from postmaster.setup.postfix_facts import PostfixFacts, read_postfix
+from postmaster.setup.postfix_facts import PostfixFacts, default_folder, read_postfix
 from postmaster.setup.postfix_sasl import can_answer, plan_sasl, postfix_side
-from postmaster.setup.programs import ProgramFailed
+from postmaster.setup.programs import ProgramFailed, find_program
 from postmaster.setup.running import Programs, answers
 from postmaster.setup.show import page_of, refusals, tree_of
 from postmaster.setup.undo import Undone, undo_all
@@ -258,8 +260,9 @@ def _apply(seen: Seen, *, is_json: bool) -> int:
 
 
 def _undo(places: Places, *, is_json: bool) -> int:
-    facts = _postfix(places)
-    programs = Programs(facts.folder, places.dovecot, has_dovecot=read_dovecot(places.dovecot) is not None)
+    # Neither is read: what is undone may be why they cannot be.
+    has_dovecot = find_program("doveconf") is not None and (places.dovecot or DOVECOT).is_file()
+    programs = Programs(places.postfix or default_folder(), places.dovecot, has_dovecot)
     with journal.alone(journal.BACKUPS):
         undone = undo_all(programs, journal.BACKUPS)
     if is_json:

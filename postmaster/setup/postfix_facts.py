@@ -127,6 +127,12 @@ def read_postfix(folder: Path | None) -> PostfixFacts | None:
     )
 
 
+def default_folder() -> Path:
+    """Return where the machine's own instance has its configuration, without reading that."""
+    postconf = find_program("postconf")
+    return Path(output_of([postconf, "-d", "-h", "config_directory"])[0].strip() if postconf else "/etc/postfix")
+
+
 def parse_settings(text: str) -> dict[str, str]:
     r"""Return what postconf printed as `name = value`.
 

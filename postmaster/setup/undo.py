@@ -36,11 +36,15 @@ def undo_all(programs: Programs, backups: Path) -> Undone:
     reloads: dict[str, None] = {}
     restarts: dict[str, None] = {}
     for run in open_runs(backups, programs.postfix):
-        _undo(run, undone)
-        run.marked(State.UNDONE)
-        undone.runs += 1
         reloads |= dict.fromkeys(run.reloads)
         restarts |= dict.fromkeys(run.restarts)
+        undone.runs += 1
+        try:
+            _undo(run, undone)
+        except (OSError, ProgramFailed) as error:  # this run and those before it wait for the next --undo
+            undone.left.append(f"{run.folder} is not undone: {error}; mend that, and undo again")
+            break
+        run.marked(State.UNDONE)
     if undone.restored or undone.settings:
         undone.complaints = [line for line in programs.complaints() if line not in before]
         undone.complaints += programs.reload([unit for unit in reloads if unit not in restarts], restarts)
@@ -74,25 +78,22 @@ def _undo_settings(
     run: Journal, folder: Path, whole: list[FileRecord], changed: list[FileRecord], undone: Undone
 ) -> None:
     """Give back the files that are as the run left them, and of the others those settings that are still ours."""
-    try:
-        with staged(folder) as copy:
-            before = {name: copy.octets(name) for name in FILES}
-            merged = {record.path.name for record in changed}
-            for record in whole:
-                copy.replace(record.path.name, run.backup_of(record))
-            _give_back(copy, _settings(run, merged), undone)
-            if whole and "main.cf" not in merged and _is_dangling(copy.facts(), run):
-                # What names a parameter of ours in master.cf stays, so the parameter must.
-                copy.replace("main.cf", before["main.cf"])
-                _give_back(copy, _settings(run, {"main.cf"}), undone)
-                merged.add("main.cf")
-            for name in FILES:
-                if (octets := copy.octets(name)) != before[name]:
-                    path = (folder / name).resolve()
-                    write_file(path, octets, read_access(path) or Access(0o644, 0, 0))
-            undone.restored += [record.path for record in whole if record.path.name not in merged]
-    except (OSError, ProgramFailed) as error:
-        undone.left.append(f"{folder}: {error}")
+    with staged(folder) as copy:
+        before = {name: copy.octets(name) for name in FILES}
+        merged = {record.path.name for record in changed}
+        for record in whole:
+            copy.replace(record.path.name, run.backup_of(record))
+        _give_back(copy, _settings(run, merged), undone)
+        if whole and "main.cf" not in merged and _is_dangling(copy.facts(), run):
+            # What names a parameter of ours in master.cf stays, so the parameter must.
+            copy.replace("main.cf", before["main.cf"])
+            _give_back(copy, _settings(run, {"main.cf"}), undone)
+            merged.add("main.cf")
+        for name in FILES:
+            if (octets := copy.octets(name)) != before[name]:
+                path = (folder / name).resolve()
+                write_file(path, octets, read_access(path) or Access(0o644, 0, 0))
+        undone.restored += [record.path for record in whole if record.path.name not in merged]
 
 
 def _settings(run: Journal, files: set[str]) -> list[Setting]:

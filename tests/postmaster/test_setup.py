@@ -288,6 +288,27 @@ def test_a_file_of_ours_that_was_changed_stays(here: SettingUp) -> None:
     assert path.read_text() == "x = 2\n"
 
 
+def test_undo_works_where_dovecot_does_not_read_its_files(here: SettingUp) -> None:
+    before = here.files()
+    here.run("--apply")
+    here.dovecot.write_text("{ garbage")
+    here.run("--undo")
+    assert here.files() == before
+
+
+def test_what_cannot_be_undone_waits_for_the_next_undo(here: SettingUp) -> None:
+    before = here.files()
+    here.run("--apply")
+    applied = (here.etc / "master.cf").read_bytes()
+    here.add("master.cf", "smtp inet n - y - - smtpd { broken\n")
+    (here.etc / "main.cf").rename(here.folder / "away")
+    assert "is not undone" in here.run("--undo", status=1)
+    (here.folder / "away").rename(here.etc / "main.cf")
+    (here.etc / "master.cf").write_bytes(applied)
+    here.run("--undo")
+    assert here.files() == before
+
+
 def kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the process end before the rename of that number, or after it where it is negative."""
     real, count = os.replace, iter(range(1, 1000))

@@ -181,7 +181,7 @@ def test_mail_flows_through_every_daemon_and_past_them_again(running: Running) -
     counted = [line for line in running.daemons["policyd"].output().splitlines() if " event=request " in line]
     assert counted
     assert all(f"login={ALICE}" in line for line in counted)
-    assert running.asked("END-OF-MESSAGE") == 1
+    assert running.asked("end-of-message") == 1
 
     running.setting_up.run("--undo")
     assert running.setting_up.files() == before
