@@ -39,6 +39,7 @@ deb:
 
 bench: mail-packages $(VENV)/test
 	@tools/need $(BENCH_PACKAGES) $(DEBIAN_PYTHON_PACKAGES)
+	$(BIN)/python -m tests.packages.roots
 	$(BIN)/python -m bench.run
 
 # The same tests with Debian's own Python and its versions of every library; but not those of the packages, which bring both

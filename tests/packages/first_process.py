@@ -11,13 +11,9 @@ Runs in the root, on its own Python, and so imports the standard library alone.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import grp
 import json
 import os
-import pwd
 import selectors
-import shutil
 import signal
 import socket
 import threading
@@ -26,7 +22,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.packages.unit_file import Unit, command_of, confined, find_unit, is_enabled, state_folders
+from tests.packages.sockets import close, drain, fork, listen, make_folders, notify_socket, service_of
+from tests.packages.unit_file import Unit, command_of, confined, find_unit, is_enabled
 
 CONTROL = "/run/first-process"
 LOGS = Path("/var/log/units")  # a file a service: what journald would have
@@ -34,7 +31,6 @@ MAIL_LOG = Path("/var/log/mail.log")
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 POLL_SECONDS = 0.02
-FIRST_COPY = 64  # above the descriptors that a service is handed, so that none overwrites another
 PULLED = {"postfix.service": "postfix@-.service"}  # by a generator, where postfix.service itself starts nothing
 
 
@@ -81,7 +77,7 @@ class Machine:
             if needed.endswith(".socket"):
                 self.start(needed)
         if name.endswith(".socket"):
-            self.listening[name] = _listen(unit)
+            self.listening[name] = listen(unit)
         elif name.endswith(".service"):
             self._start_service(unit)
         self.active.add(name)
@@ -99,7 +95,7 @@ class Machine:
         self.active.discard(name)
         if name.endswith(".socket"):
             for bound in self.listening.pop(name):
-                _close(bound, is_removed=unit is None or unit.is_set("Socket.RemoveOnStop"))
+                close(bound, is_removed=unit is None or unit.is_set("Socket.RemoveOnStop"))
         elif name.endswith(".service"):
             self._stop_service(name, unit)
 
@@ -143,7 +139,7 @@ class Machine:
                     bound: service
                     for name, sockets in self.listening.items()
                     for bound in sockets
-                    for service in [_service_of(name)]
+                    for service in [service_of(name)]
                     if service not in self.active and service not in self.failed
                 }
                 with selectors.DefaultSelector() as selector:
@@ -167,7 +163,7 @@ class Machine:
                 _log(name, f"ended with status {status}, and nobody had stopped it\n")
 
     def _start_service(self, unit: Unit) -> None:
-        _make_folders(unit)
+        make_folders(unit)
         for command in command_of(unit, "ExecStartPre"):
             if self._run(command, unit):
                 raise Failure(f"{unit.name}: {' '.join(command)} failed\n{_log_end(unit.name)}")
@@ -178,7 +174,7 @@ class Machine:
                 if status := self._run(command, unit):
                     raise Failure(f"{unit.name}: {' '.join(command)} ended with {status}\n{_log_end(unit.name)}")
             return
-        with contextlib.closing(_notify_socket(unit.name)) as notified:
+        with contextlib.closing(notify_socket(unit.name)) as notified:
             pid = self._spawn(confined(unit, commands[0]), unit, notify=notified.getsockname())
             self.pids[unit.name] = pid
             if kind == "notify" and not self._wait_ready(pid, notified):
@@ -227,14 +223,14 @@ class Machine:
             environment["NOTIFY_SOCKET"] = notify
             if seconds := unit.one("Service.WatchdogSec").removesuffix("s"):
                 environment["WATCHDOG_USEC"] = str(int(seconds) * 1_000_000)
-            sockets = [it for it in self.listening if _service_of(it) == name]
+            sockets = [it for it in self.listening if service_of(it) == name]
             handed = [bound for it in sockets for bound in self.listening[it]]
             labels = [_unit(it).one("Socket.FileDescriptorName", it) for it in sockets for _ in self.listening[it]]
             if handed:
                 environment |= {"LISTEN_FDS": str(len(handed)), "LISTEN_FDNAMES": ":".join(labels)}
         LOGS.mkdir(exist_ok=True)
         with (LOGS / f"{name}.log").open("ab") as log:
-            return _fork(command, environment, handed, log.fileno(), unit)
+            return fork(command, environment, handed, log.fileno(), unit)
 
     def _wait_ready(self, pid: int, notified: socket.socket) -> bool:
         deadline = time.monotonic() + START_SECONDS
@@ -242,7 +238,7 @@ class Machine:
         while time.monotonic() < deadline and pid not in self.ended:
             with contextlib.suppress(TimeoutError):
                 if b"READY=1" in notified.recv(4096):
-                    threading.Thread(target=_drain, args=(notified.dup(),), daemon=True).start()
+                    threading.Thread(target=drain, args=(notified.dup(),), daemon=True).start()
                     return True
         return False
 
@@ -302,94 +298,6 @@ def _serve(machine: Machine, control: socket.socket) -> None:
                 code, text = 1, f"{error!r}\n"
             with contextlib.suppress(OSError):
                 stream.write(json.dumps({"code": code, "text": text}).encode())
-
-
-def _fork(
-    command: Sequence[str], environment: dict[str, str], handed: Sequence[socket.socket], log: int, unit: Unit | None
-) -> int:
-    """Start a command; descriptors 3 and up are the sockets, and LISTEN_PID its own pid, as sd_listen_fds(3) wants it."""
-    umask = unit.one("Service.UMask", "0022") if unit else "0022"
-    script = f'umask {umask}; [ -z "${{LISTEN_FDS-}}" ] || export LISTEN_PID=$$\n'
-    script += '[ -z "${WATCHDOG_USEC-}" ] || export WATCHDOG_PID=$$\nexec "$@"'
-    copies = [fcntl.fcntl(bound.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_COPY) for bound in handed]
-    actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-    duplicates = [(log, 1), (log, 2), *((copy, 3 + index) for index, copy in enumerate(copies))]
-    try:
-        return os.posix_spawn(
-            "/bin/sh",
-            ["sh", "-euc", script, "sh", *command],
-            environment,
-            file_actions=[*actions, *((os.POSIX_SPAWN_DUP2, old, new) for old, new in duplicates)],
-            setsid=True,
-        )
-    finally:
-        for copy in copies:
-            os.close(copy)
-
-
-def _listen(unit: Unit) -> list[socket.socket]:
-    owner = unit.one("Socket.SocketUser", "root")
-    group = unit.one("Socket.SocketGroup", owner)
-    bound = []
-    for where in unit.all("Socket.ListenStream"):
-        if where.startswith("/"):
-            path = Path(where)
-            mode = int(unit.one("Socket.DirectoryMode", "0755"), 8)
-            for folder in reversed(path.parents):
-                if not folder.exists():
-                    folder.mkdir()
-                    folder.chmod(mode)
-            path.unlink(missing_ok=True)
-            one = socket.socket(socket.AF_UNIX)
-            one.bind(where)
-            path.chmod(int(unit.one("Socket.SocketMode", "0666"), 8))
-            os.chown(path, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
-        else:
-            host, _, port = where.rpartition(":")
-            one = socket.socket(socket.AF_INET)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((host or "0.0.0.0", int(port)))
-        one.listen(int(unit.one("Socket.Backlog", "4096")))
-        bound.append(one)
-    return bound
-
-
-def _close(bound: socket.socket, *, is_removed: bool) -> None:
-    path = bound.getsockname()
-    bound.close()
-    if is_removed and isinstance(path, str):
-        Path(path).unlink(missing_ok=True)
-
-
-def _service_of(socket_unit: str) -> str:
-    unit = find_unit(socket_unit)
-    return (unit.one("Socket.Service") if unit else "") or socket_unit.replace(".socket", ".service")
-
-
-def _make_folders(unit: Unit) -> None:
-    account = unit.one("Service.User", "root")
-    group = unit.one("Service.Group") or account
-    for path, mode in state_folders(unit):
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(mode)
-        shutil.chown(path, account, group)
-
-
-def _notify_socket(name: str) -> socket.socket:
-    path = Path(f"/run/notify-{name}")
-    path.unlink(missing_ok=True)
-    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notified.bind(str(path))
-    path.chmod(0o666)
-    return notified
-
-
-def _drain(notified: socket.socket) -> None:
-    """Take a service's further words, so that its socket is never full."""
-    notified.settimeout(None)
-    with contextlib.suppress(OSError):
-        while True:
-            notified.recv(4096)
 
 
 def _keep_log() -> None:

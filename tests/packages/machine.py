@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.support.processes import Program, ProgramError, open_folder, require_binary, require_root
 
 HERE = Path(__file__).resolve().parent
-BROUGHT = ("__init__.py", "first_process.py", "unit_file.py", "systemctl.py")
+BROUGHT = ("__init__.py", "first_process.py", "sockets.py", "unit_file.py", "systemctl.py")
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
