@@ -223,6 +223,42 @@ def test_the_changelog_has_the_version_of_the_code() -> None:
     assert f"({mailward.__version__})" in first
 
 
+def test_a_folder_of_keys_that_is_somewhere_else_stays_where_it_is(tmp_path: Path) -> None:
+    """A link to a disk that is not mounted just now."""
+    keys = tmp_path / "etc/keys"
+    keys.parent.mkdir()
+    keys.symlink_to(tmp_path / "not-mounted")
+    maintain(tmp_path, "postinst", "configure")
+    assert keys.is_symlink()
+    keys.unlink()
+    maintain(tmp_path, "postinst", "configure")
+    assert keys.stat().st_mode & 0o777 == 0o750
+    keys.chmod(0o700)
+    maintain(tmp_path, "postinst", "configure")
+    assert keys.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_purge_ends_where_the_state_is_a_disk_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "etc/conf.d").mkdir(parents=True)
+    for name in ("doveadm.key", "conf.d/50-setup.toml", "conf.d/dkim-example.com.toml"):
+        (tmp_path / "etc" / name).touch()
+    busy = tmp_path / "bin/rm"
+    busy.parent.mkdir()
+    busy.write_text('#!/bin/sh\n/bin/rm "$@"\n[ "$1" != -rf ]\n')
+    busy.chmod(0o755)
+    maintain(tmp_path, "postrm", "purge", PATH=f"{busy.parent}:{os.environ['PATH']}")
+    assert [path.name for path in (tmp_path / "etc").rglob("*.*") if path.is_file()] == ["dkim-example.com.toml"]
+
+
+def maintain(folder: Path, script: str, argument: str, **environment: str) -> None:
+    """Run a maintainer script of mailward-common on a folder in the machine's place, as dpkg would."""
+    text = read_text(DEBIAN / f"mailward-common.{script}")
+    for there, here in (("/etc/mailward", "etc"), ("/var/lib/mailward", "lib"), ("/var/spool/postfix", "spool")):
+        text = text.replace(there, str(folder / here))
+    text = text.replace("-o root -g mailward-sign ", "")
+    subprocess.run(["sh", "-c", text, script, argument], env={**os.environ, **environment}, check=True)
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [(["gre"], ["greylist"]), (["keys", "n"], ["new"]), (["limits", "list", "--j"], ["--json"])],

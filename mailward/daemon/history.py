@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 MINUTE = 60.0
 HOUR, DAY = 60, 24 * 60  # in minutes
-MAX_RINGS = 160  # 5760 octets each, so less than 1 MB; a daemon has no more counters, and most of them stay at zero
+MAX_RINGS = 160  # 5760 octets each, so less than 1 MB; more takes a dozen nameservers and every counter above zero
 
 
 class History:

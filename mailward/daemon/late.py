@@ -41,7 +41,9 @@ def _unread(name: str) -> ModuleType | None:
     if spec is None or spec.loader is None:
         return None
     module = importlib.util.module_from_spec(spec)
-    vars(module)[MISSING] = _Reading(module, spec.loader)
+    # Without its path the import of a submodule asks for it, and so reads the package first, as the order is.
+    path = vars(module).pop("__path__", None)
+    vars(module)[MISSING] = _Reading(module, spec.loader, path)
     return module
 
 
@@ -51,9 +53,11 @@ class _Reading:
     importlib's LazyLoader would not do: the next `import` of the module looks into it, and reads it.
     """
 
-    def __init__(self, module: ModuleType, loader: Loader) -> None:
+    def __init__(self, module: ModuleType, loader: Loader, path: object) -> None:
+        """`path` is where a package's submodules are; None where it is no package."""
         self._module = module
         self._loader = loader
+        self._path = path
         self._lock = threading.RLock()
         self._is_running = False
 
@@ -69,7 +73,12 @@ class _Reading:
     def _read(self) -> None:
         self._is_running = True  # the module may look for names of its own before it has them
         try:
+            if self._path is not None:
+                vars(self._module)["__path__"] = self._path
             self._loader.exec_module(self._module)
+        except BaseException:
+            vars(self._module).pop("__path__", None)
+            raise
         finally:
             self._is_running = False
         if vars(self._module).get(MISSING) is self:

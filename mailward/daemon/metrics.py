@@ -9,10 +9,11 @@ operator's configuration: a metric has slots for them, and each gets one when th
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeGuard
@@ -72,6 +73,7 @@ class Metrics:
         self._specs = tuple(specs)
         self._offsets: dict[tuple[str, str], int] = {}
         self._names: dict[str, list[str]] = {}  # label -> the names that have a slot, in the slots' order
+        self._current: dict[str, frozenset[str]] = {}  # label -> what the last configuration named
         self._rows = 1  # that have ever been somebody's: the first so many
         width = 0
         for spec in specs:
@@ -88,14 +90,16 @@ class Metrics:
         start = number * self._width
         return Row(self._cells[start : start + self._width], self._offsets, bounds)
 
-    def name_values(self, label: str, names: Iterable[str]) -> None:
+    def name_values(self, label: str, names: Collection[str]) -> None:
         """Give each name a slot, if it has none yet; called before the fork of those who count under it.
 
-        A name keeps its slot, and what was counted, for good: counters never run backwards.
+        `names` are all that a configuration has for the label. A name keeps its slot, and what was counted, for good: counters
+        never run backwards. What is called as the rest is called counts with the rest: two samples of one name are an error.
         """
         known = self._names.setdefault(label, [])
+        self._current[label] = frozenset(names)
         for name in names:
-            if name not in known and len(known) < NAMED_SLOTS:
+            if name not in (*known, OTHER) and len(known) < NAMED_SLOTS:
                 known.append(name)
                 for spec in self._specs:
                     if _is_named_at_load(spec) and spec.label == label:
@@ -150,10 +154,16 @@ class Metrics:
         return family
 
     def _shown_values(self, spec: Counter | Gauge, totals: Sequence[float]) -> Sequence[str]:
-        """Return the label's values; of one that the configuration names, those it has named, and the rest if it was needed."""
+        """Return the label's values; of one that the configuration names, those it has named, and the rest if it was needed.
+
+        A gauge of what is no longer configured is gone once it is zero: a nameserver that nobody asks any more is not there.
+        """
         if not _is_named_at_load(spec):
             return spec.values
         names = self._names.get(spec.label, [])
+        if isinstance(spec, Gauge):
+            current = self._current.get(spec.label, frozenset())
+            names = [name for name in names if name in current or totals[self._offsets[spec.name, name]]]
         return [*names, OTHER] if totals[self._offsets[spec.name, OTHER]] else names
 
     def _histogram(self, name: str, spec: Histogram, totals: Sequence[float]) -> Metric:
@@ -205,8 +215,9 @@ def told_gauges(prefix: str, gauges: Sequence[Gauge], notes: Mapping[str, str]) 
     """Yield gauges whose number a worker tells for all, in a note of the gauge's name; there is no sample until one does."""
     for gauge in gauges:
         family = GaugeMetricFamily(f"{prefix}_{gauge.name}", gauge.help)
-        if gauge.name in notes:
-            family.add_metric([], float(notes[gauge.name]))
+        with contextlib.suppress(ValueError):  # a worker that tells no number must not take the other metrics away
+            if gauge.name in notes:
+                family.add_metric([], float(notes[gauge.name]))
         yield family
 
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 BAR, GAP, HEIGHT = 10, 2, 100
+MOST = (
+    1e30  # sums of these are finite; no counter of ours gets there, but the page is made of memory that workers share
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Row:
 
 def bars(rows: Sequence[Row], says: str) -> str:
     """Draw rows of equal length, the first one lowest, as high as the highest column; `says` is for those who do not see it."""
-    columns = list(zip(*(row.values for row in rows), strict=True))
+    columns = list(zip(*(map(_drawn, row.values) for row in rows), strict=True))
     highest = max((sum(column) for column in columns), default=0.0)
     says = html.escape(says)
     drawn = [
@@ -29,8 +32,8 @@ def bars(rows: Sequence[Row], says: str) -> str:
     floors = [0.0] * len(columns)
     for row in rows:
         path = []
-        for at, value in enumerate(row.values):
-            if value > 0:
+        for at, value in enumerate(map(_drawn, row.values)):
+            if value:
                 top = _short(HEIGHT - (floors[at] + value) / highest * HEIGHT)
                 path.append(f"M{at * BAR} {top}h{BAR - GAP}v{_short(value / highest * HEIGHT)}h-{BAR - GAP}z")
                 floors[at] += value
@@ -38,6 +41,11 @@ def bars(rows: Sequence[Row], says: str) -> str:
             drawn.append(f'<path class="{html.escape(row.tone)}" d="{"".join(path)}"/>')
     drawn.append("</svg>")
     return "".join(drawn)
+
+
+def _drawn(value: float) -> float:
+    """Return what of a number can be drawn: nothing of one below zero, beyond all bounds, or none at all."""
+    return value if 0 < value < MOST else 0.0
 
 
 def gathered(minutes: Sequence[float], size: int) -> list[float]:

@@ -122,7 +122,8 @@ class StatusServer:
             self._selector.modify(client.connection, selectors.EVENT_WRITE, lambda: self._write(client))
 
     def _answer(self, request: bytes) -> bytes:
-        lines = request.decode("latin-1").splitlines()
+        # Not splitlines(): it has more ends of a line than HTTP, and a field's value would become a field.
+        lines = [line.removesuffix("\r") for line in request.decode("latin-1").split("\n")]
         method, path = ([*lines[0].split(" "), "", ""])[:2]
         if method not in ("GET", "HEAD"):
             response = Response(405, b"GET or HEAD\n")

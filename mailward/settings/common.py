@@ -127,7 +127,8 @@ SOCKET = says(
 )
 METRICS = says(
     """Address of the HTTP server with /metrics for Prometheus, /healthz, /readyz, and / for a browser. It answers
-    everybody who gets there."""
+    everybody who gets there, on loopback every account of this machine; the last errors on its page may name
+    addresses, logins and clients of mail."""
 )
 
 

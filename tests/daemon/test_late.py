@@ -84,6 +84,36 @@ def test_a_package_that_is_put_off_still_has_its_submodules(write: Write) -> Non
     assert importlib.import_module(PACKAGE).VALUE == 9
 
 
+def test_a_submodule_that_is_imported_first_finds_its_package_read(write: Write) -> None:
+    write("from put_off_package.part import VALUE", "from put_off_package import __name__\nVALUE = 8")
+    put_off(PACKAGE)
+    names: dict[str, object] = {}
+    exec(f"from {SUBMODULE} import VALUE", names)
+    assert names["VALUE"] == 8
+    assert not is_unread(PACKAGE)
+
+
+@pytest.mark.parametrize("name", ["idna.codec", "idna.core", "asyncio.base_events", "asyncio.subprocess"])
+def test_what_the_daemons_put_off_is_still_there_for_who_imports_a_part_of_it(name: str) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-c", f"import mailward.daemon, {name}\nprint({name}.__name__)"],
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+    ).stdout
+    assert printed.decode().strip() == name
+
+
+def test_a_package_that_could_not_be_read_is_tried_again_for_its_submodule(write: Write) -> None:
+    write("import builtins\nassert hasattr(builtins, 'put_off_may_be_read')", "VALUE = 8")
+    put_off(PACKAGE)
+    with pytest.raises(AssertionError):
+        importlib.import_module(SUBMODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.put_off_may_be_read", True, raising=False)
+        assert importlib.import_module(SUBMODULE).VALUE == 8
+
+
 def test_a_name_that_the_module_lacks_is_an_error_like_any_other(write: Write) -> None:
     write("VALUE = 7")
     put_off(PACKAGE)

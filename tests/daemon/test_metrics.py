@@ -19,6 +19,7 @@ from mailward.daemon.metrics import (
     MAX_ROWS,
     NAMED_AT_LOAD,
     NAMED_SLOTS,
+    OTHER,
     Counter,
     Gauge,
     Histogram,
@@ -26,6 +27,7 @@ from mailward.daemon.metrics import (
     Row,
     Spec,
     check_specs,
+    told_gauges,
 )
 
 SPECS = (
@@ -211,6 +213,37 @@ def test_names_beyond_the_slots_share_one() -> None:
     assert [found[f"queries_total {name}"] for name in names[:NAMED_SLOTS]] == [1] * NAMED_SLOTS
     assert found["queries_total other"] == 4
     assert not [name for name in found if f"n{NAMED_SLOTS}" in name]
+
+
+def test_a_name_like_that_of_the_rest_counts_with_the_rest() -> None:
+    metrics = Metrics("mailward_test", NAMED)
+    metrics.name_values("server", ["a", OTHER])
+    for name in ("a", OTHER, "never named"):
+        metrics.row(0).count("queries", name)
+    samples = [sample.labels["server"] for family in metrics.collect() for sample in family.samples if sample.labels]
+    assert samples == ["a", OTHER, "a"]
+    assert scraped(metrics)["queries_total other"] == 2
+
+
+def test_a_gauge_of_what_is_no_longer_configured_is_gone_once_it_is_zero() -> None:
+    metrics = Metrics("mailward_test", NAMED)
+    metrics.name_values("server", ["a", "b"])
+    metrics.row(0).count("open", "a")
+    metrics.name_values("server", ["c"])
+    assert {name: value for name, value in scraped(metrics).items() if name.startswith("open")} == {
+        "open a": 1,
+        "open c": 0,
+    }
+    metrics.forget_gauges(0)
+    found = scraped(metrics)
+    assert {name for name in found if name.startswith("open")} == {"open c"}
+    assert {name for name in found if name.startswith("queries")} == {f"queries_total {name}" for name in "abc"}
+
+
+@pytest.mark.parametrize(("told", "shown"), [("7", [7.0]), ("0.25", [0.25]), ("", []), ("1 MB", []), ("\0", [])])
+def test_a_gauge_that_is_told_no_number_has_no_sample(told: str, shown: list[float]) -> None:
+    (family,) = told_gauges("mailward_test", [Gauge("room", "Room.")], {"room": told})
+    assert [sample.value for sample in family.samples] == shown
 
 
 def test_a_dead_workers_gauges_are_forgotten_under_every_name() -> None:

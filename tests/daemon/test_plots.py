@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +32,15 @@ def test_bars_stand_on_each_other_and_the_highest_fills_the_plot() -> None:
 def test_where_nothing_happened_nothing_is_drawn() -> None:
     assert drawn(bars([Row("good", [0.0] * 60), Row("bad", [0.0] * 60)], "x")) == {}
     assert drawn(bars([], "x")) == {}
+
+
+@pytest.mark.parametrize("odd", [-5.0, math.nan, math.inf, -math.inf, 1e300])
+def test_a_number_that_nobody_can_have_counted_is_not_drawn(odd: float) -> None:
+    assert drawn(bars([Row("good", [5.0, odd]), Row("bad", [odd, 5.0])], "x")) == {
+        "good": [(0, 0, 100)],
+        "bad": [(10, 0, 100)],
+    }
+    assert drawn(bars([Row("good", [odd, 5.0]), Row("bad", [5.0, -5.0])], "x"))["good"] == [(10, 0, 100)]
 
 
 def test_what_it_says_is_escaped() -> None:

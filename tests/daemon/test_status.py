@@ -145,6 +145,12 @@ def test_a_strangers_name_for_this_machine_is_not_shown_the_page(loop: Loop, hos
     assert parsed(loop.ask(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()))[0].split()[1] == str(status)
 
 
+@pytest.mark.parametrize("octet", [b"\x85", b"\x0b", b"\x0c", b"\x1c", b"\r"])
+def test_no_octet_in_a_value_makes_a_field_of_its_own(loop: Loop, octet: bytes) -> None:
+    head = b"GET / HTTP/1.1\r\nX-Own: a" + octet + b"Host: localhost\r\nHost: evil.example\r\n\r\n"
+    assert parsed(loop.ask(head))[0].split()[1] == "421"
+
+
 def test_numbers_are_for_who_asks_by_any_name(loop: Loop) -> None:
     assert parsed(loop.ask(b"GET /readyz HTTP/1.1\r\nHost: mx.example.net\r\n\r\n"))[0].split()[1] == "503"
 

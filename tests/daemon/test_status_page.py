@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import socket
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import import_module
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailward.daemon import log
+from mailward.daemon.generation import WorkerRecord
 from mailward.daemon.logbook import CRITICAL, ERROR, LOG_METRICS
 from mailward.daemon.metrics import Counter, Gauge, Histogram, Metrics
 from mailward.daemon.pages import Pages
@@ -142,6 +145,33 @@ def test_whatever_comes_from_outside_is_escaped(shop: Shop) -> None:
         assert not [name for name in attributes if name.startswith("on")]
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -1e300, 1e300, -5.0])
+def test_no_worker_can_take_the_page_away(shop: Shop, odd: float, request: pytest.FixtureRequest) -> None:
+    """One that a message has taken over writes what it likes into the memory and the socket it shares with the supervisor."""
+    program: Program = request.node.callspec.params["shop"]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.setblocking(False)
+        record = WorkerRecord(1, 1, ours, 0.0, 0.0)
+        for kind in (
+            b"note state_bytes\0",
+            b"note state_fill_ratio\0",
+            b"note key ",
+            b"suggestion ",
+            b"told error\0",
+            b"?",
+        ):
+            for said in (b"", b"\0", b"much", b"\xff" * 1100, HOSTILE.encode()):
+                theirs.send(kind + said)
+                assert shop.supervisor._workforce._hear(record)
+    for number, spec in enumerate(program.metrics):
+        if isinstance(spec, Counter):
+            for value in spec.values:
+                shop.row.count(spec.name, value, odd if number % 2 else 3.0)
+    assert shop.pages.respond("/metrics", "").status == 200
+    assert [tag for tag, _ in shop.read().elements].count("script") == 1
+
+
 SPECS = (
     Counter("things", "Things.", "kind", ("a", "b")),
     Gauge("open", "Left alone.", "breaker", ("store-away",)),
@@ -177,7 +207,7 @@ def test_hour_day_and_all_are_told_apart(small: Shop) -> None:
     history = small.pages._history
     started = history._minute_began
     totals = small.metrics.totals
-    for seconds, more in ((0, 1), (2 * 86_400, 10), (2 * 86_400 + 7200, 100), (3 * 86_400, 1000)):
+    for seconds, more in ((0, 1), (2 * 86_400 - 600, 10), (2 * 86_400 + 7200, 100), (3 * 86_400, 1000)):
         small.row.count("things", "a", more)
         history.take(totals(), started + seconds)
     history.take = lambda *_: None  # type: ignore[method-assign, misc, assignment]
