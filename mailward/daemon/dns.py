@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mailward.adapters.dns_servers import CACHE_HITS, FAILURES, HEDGED, OPEN, OPENED, QUERIES, REASONS, STALE
+from mailward.adapters.dns_wire import RESOLV_CONF
 from mailward.adapters.resolver import Resolver, nameserver_labels
 from mailward.daemon.late import put_off
 from mailward.daemon.log import LogEvents
@@ -41,6 +43,11 @@ DNS_SHOWN = Shown(
 def dns_label_values(dns: Dns) -> Mapping[str, Sequence[str]]:
     """Return what a configuration names for the metrics (Loaded.label_values): its nameservers, or those of the system."""
     return {LABEL: nameserver_labels(_configured(dns))}
+
+
+def dns_files(dns: Dns) -> Sequence[Path]:
+    """Return which files of the system have been read for it (Loaded.watched)."""
+    return () if dns.nameservers else (RESOLV_CONF,)
 
 
 def make_resolver(dns: Dns, tools: WorkerTools, *, is_hasty: bool = False) -> Resolver:

@@ -99,6 +99,7 @@ class Loaded:
         default_factory=dict
     )  # what a reload in place cannot change, by the setting's name
     look: Callable[[], Sequence[str]] = field(default=_nothing_else)  # what --check finds out beside, as warnings
+    watched: Sequence[Path] = ()  # files beside the configuration whose change means the same as HUP
     store: str = ""  # where its state is, without any password; empty where it keeps none
 
     def all_warnings(self) -> Sequence[str]:

@@ -28,6 +28,7 @@ from mailward.daemon.memory import release_library_pages
 from mailward.daemon.metrics import SUPERVISOR_ROW, Metrics
 from mailward.daemon.notify import Notifier
 from mailward.daemon.program import Loaded, Program
+from mailward.daemon.watched import WatchedFiles
 from mailward.daemon.workforce import Workforce
 from mailward.model.errors import ConfigError
 from mailward.settings.common import Service
@@ -61,6 +62,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.tally = Tally()
         self.logbook = Logbook()
+        self._watched_files = WatchedFiles()
         self._workforce = Workforce(program.name, listeners, metrics, self.selector, self.tally, self.logbook, log)
         self.generations = self._workforce.generations
         self.started = time.time()
@@ -156,12 +158,19 @@ class Supervisor:
             self._advance(generation, now)
         for act in self._each_tick:
             act(now)
+        self._look_at_files(now)
         if self._wants_reload and not self._is_stopping and self._may_reload():
             self._wants_reload = False
             self._reload()
         if self._notifier.watchdog_seconds and now >= self._next_watchdog:
             self._notifier.alive()
             self._next_watchdog = now + self._notifier.watchdog_seconds / 3
+
+    def _look_at_files(self, now: float) -> None:
+        serving = self.serving
+        for path in self._watched_files.changed(serving.loaded.watched if serving else (), now):
+            self._log.info("file-changed", path=str(path))
+            self._wants_reload = True
 
     def _may_reload(self) -> bool:
         """Whether there is room for one more generation; HUPs that come meanwhile become one reload."""

@@ -82,7 +82,8 @@ class Dns:
         validator=_check_nameservers,
         metadata=says(
             """IP addresses of the nameservers, with a port where it is not 53. Two or more: where the first is slow the
-            second is asked as well. `[]`: those of /etc/resolv.conf. Let the first be a resolver of this machine's own.""",
+            second is asked as well. `[]`: those of /etc/resolv.conf, also when it changes. Let the first be a
+            resolver of this machine's own.""",
             example='["127.0.0.1", "9.9.9.9:53"]',
         ),
     )
@@ -128,7 +129,7 @@ SOCKET = says(
 METRICS = says(
     """Address of the HTTP server with /metrics for Prometheus, /healthz, /readyz, and / for a browser. It answers
     everybody who gets there, on loopback every account of this machine; the last errors on its page may name
-    addresses, logins and clients of mail."""
+    addresses, logins and clients of mail. `""`: none of that."""
 )
 
 

@@ -160,6 +160,8 @@ class Structurer:
     def _value(self, expected: Any, value: object, key: str) -> object:
         if isinstance(expected, types.UnionType):
             expected = next(option for option in typing.get_args(expected) if option is not type(None))
+            if value == "" and not attrs.has(expected):
+                return None  # said to be absent: TOML has no word for nothing
         if expected is Any:  # another program's table
             if not isinstance(value, dict):
                 self._mistake(key, f"expected a table, found {_shown(value)}")

@@ -45,7 +45,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailward.daemon import cli
-from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_label_values, make_resolver
+from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_files, dns_label_values, make_resolver
 from mailward.daemon.logbook import LOG_METRICS
 from mailward.daemon.milter_service import milter_program
 from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
@@ -70,6 +70,7 @@ def load(path: Path) -> Loaded:
         lambda tools: make_serving(settings, tools),
         tuple(warnings),
         label_values=dns_label_values(settings.dns),
+        watched=dns_files(settings.dns),
     )
 
 

@@ -48,7 +48,7 @@ from pathlib import Path
 from mailward.adapters.key_files import KeyCache, KeyFileError
 from mailward.auth.keys import RECOMMENDED_RSA_BITS, Algorithm
 from mailward.daemon import cli
-from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_label_values, make_resolver
+from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_files, dns_label_values, make_resolver
 from mailward.daemon.logbook import LOG_METRICS
 from mailward.daemon.metrics import NAMED_SLOTS
 from mailward.daemon.milter_service import milter_program
@@ -81,6 +81,7 @@ def load(path: Path) -> Loaded:
         tuple(warnings),
         _known_keys(policy.table),
         {**dns_label_values(settings.dns), DOMAIN: _domain_labels(policy.table)},
+        watched=dns_files(settings.dns),
     )
 
 

@@ -48,7 +48,7 @@ from pathlib import Path
 from mailward.adapters.guarded_greylist import GuardedGreylist
 from mailward.adapters.stores import Opener, greylist_opener
 from mailward.daemon import cli
-from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_label_values, make_resolver
+from mailward.daemon.dns import DNS_METRICS, DNS_SHOWN, dns_files, dns_label_values, make_resolver
 from mailward.daemon.log import LogEvents
 from mailward.daemon.logbook import LOG_METRICS
 from mailward.daemon.milter_service import milter_program
@@ -75,6 +75,7 @@ def load(path: Path) -> Loaded:
         lambda tools: make_serving(settings, exemptions, opener, tools),
         keeps_note=lambda _key: isinstance(settings.state.state, SqliteState),  # all notes are of its size
         label_values=dns_label_values(settings.dns),
+        watched=dns_files(settings.dns),
         store=name_of(settings.state.state),
     )
 

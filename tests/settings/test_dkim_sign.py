@@ -79,6 +79,14 @@ def test_the_defaults_are_safe(signer: Signer) -> None:
     assert settings.dns.timeout <= settings.dns.deadline
 
 
+def test_an_empty_metrics_switches_the_page_off(signer: Signer) -> None:
+    assert signer.settings('[dkim-sign]\nmetrics = ""').dkim_sign.metrics is None
+
+
+def test_an_empty_socket_is_a_mistake(signer: Signer) -> None:
+    assert len(signer.mistakes('[dkim-sign]\nsocket = ""')) == 1
+
+
 def test_what_is_configured_is_what_the_signatures_cover(signer: Signer) -> None:
     rules = signer.settings(
         '[dkim-sign]\ncanonicalization = "simple/relaxed"\noversigned = ["from"]\noversigned_if_present = []\n'
