@@ -6,6 +6,7 @@ Everything is real: Postfix, the daemon, its nameserver, Redis, and another proc
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -178,7 +179,7 @@ def breakers_open(world: World, outage: Outage) -> float:
 
 def is_on_status_page(world: World, outage: Outage) -> bool:
     page = world.mail.greylisters[outage.mode].get("/")[1]
-    return any(f"breakers_open {reason}<" in page for reason in outage.reasons)
+    return any(re.search(rf'<tr><td>{reason}<td class="w"><b class="bad">open in ', page) for reason in outage.reasons)
 
 
 def times_logged(world: World, outage: Outage) -> int:

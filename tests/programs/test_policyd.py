@@ -88,7 +88,8 @@ def raw(server: PolicyServer, octets: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(str(server.socket_path))
-        connection.sendall(octets)
+        with suppress(BrokenPipeError):  # closed before we have said anything
+            connection.sendall(octets)
         received = b""
         while piece := connection.recv(4096):
             received += piece
