@@ -22,10 +22,10 @@ Run = tuple[str, str]  # a release, and a script with its arguments
 
 
 class Work:
-    """All of it at once, as many at a time as there are cores; a test waits for its own."""
+    """All of it, begun at once; a test waits for its own. The other half of the cores is for whatever runs beside it."""
 
     def __init__(self, folder: Path, runs: list[Run]) -> None:
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 2)
+        self._pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2))
         self._folder = folder
         releases = dict.fromkeys(release for release, _ in runs)
         self.built = {release: self._pool.submit(self._build, release) for release in releases}
