@@ -9,7 +9,16 @@ from pathlib import Path
 
 from postmaster.setup import journal
 from postmaster.setup.change import FileText, Plan
-from postmaster.setup.files import Access, access_of, missing_folders, read_access, read_file, remove_file, write_file
+from postmaster.setup.files import (
+    Access,
+    access_of,
+    digest,
+    missing_folders,
+    read_access,
+    read_file,
+    remove_file,
+    write_file,
+)
 from postmaster.setup.journal import FileRecord, Journal, State, Target
 from postmaster.setup.programs import ProgramFailed, output_of
 from postmaster.setup.running import Programs
@@ -34,21 +43,20 @@ def apply_plan(plan: Plan, programs: Programs, backups: Path, now: float) -> App
     if fatal := [line for line in before if "fatal" in line or "ends with status" in line]:
         raise NotApplied("it is not in order before anything is changed: " + "; ".join(fatal))
     targets = [*_texts(plan), *_postfix(plan, programs.postfix)]
-    run = journal.begin(backups, plan, targets, programs.postfix, now)
+    run = journal.begin(backups, plan, targets, programs.postfix, now, before)
     try:
         run = _make_folders(run, targets)
         for target in targets:
             put(target)
+        if new := [line for line in programs.complaints() if line not in before]:
+            raise ProgramFailed("; ".join(new))
+        run.marked(State.DONE)
     except OSError as error:
-        take_back(run)
-        raise NotApplied(f"{error.filename}: {error.strerror}; all of it was taken back") from None
+        raise NotApplied(f"{error.filename}: {error.strerror}; {take_back(run)}") from None
     except ProgramFailed as error:
-        take_back(run)
-        raise NotApplied(f"{error}; all of it was taken back") from None
-    if new := [line for line in programs.complaints() if line not in before]:
-        take_back(run)
-        raise NotApplied("all of it was taken back, because of: " + "; ".join(new))
-    run.marked(State.DONE)
+        raise NotApplied(f"{error}; {take_back(run)}") from None
+    except KeyboardInterrupt:
+        raise NotApplied(f"interrupted; {take_back(run)}") from None
     return Applied(run.folder, tuple(programs.reload(plan.reloads, plan.restarts)))
 
 
@@ -62,12 +70,21 @@ def put(target: Target) -> None:
         output_of(target.then)
 
 
-def take_back(run: Journal) -> None:
-    """Make every file what it was, the last one first."""
+def take_back(run: Journal) -> str:
+    """Make every file what it was, the last one first, also where one of them cannot be; return what has been done."""
+    left = []
     for record in reversed(run.files):
-        restore(run, record)
+        try:
+            if digest(read_file(record.path)) != record.old:
+                restore(run, record)
+        except OSError as error:
+            left.append(f"{record.path}: {error.strerror}")
     remove_folders(run)
-    run.marked(State.TAKEN_BACK)
+    if left:  # the journal still says that the run has begun
+        return f"it could not be taken back ({'; '.join(left)}): mend that, then run `mailward setup --undo`"
+    with contextlib.suppress(OSError):  # the disk is full, and an --undo will find nothing to give back
+        run.marked(State.TAKEN_BACK)
+    return "all of it was taken back"
 
 
 def restore(run: Journal, record: FileRecord) -> None:

@@ -15,7 +15,8 @@ DESCRIPTION
                         second run changes nothing
     --undo              give back what every --apply on this Postfix has changed. A file that nobody has changed since is as
                         it was, to the octet; of main.cf and master.cf that were changed since, what is still ours is taken
-                        out, and the rest is named. It also gives back what an --apply left that was killed on its way
+                        out, and the rest is named. It also gives back what an --apply left that was killed on its way,
+                        and works where the daemons are removed already
     --only DAEMONS      dkim-sign, auth-verify, greylist, policyd, separated by commas; default: those that are installed.
                         What is set up for others stays
     --replace           take out what does the same: OpenDKIM, dkimpy-milter, OpenDMARC, pyspf-milter, policyd-spf, postgrey,
@@ -51,7 +52,7 @@ DIAGNOSTICS
 
 BUGS
     postconf writes an entry of master.cf anew where it changes a setting of it: comments in the middle of the entry stand before
-    it afterwards. --undo gives back the file with its comments. What smtpd_restriction_classes name is not looked into.
+    it afterwards. --undo gives back the file with its comments. What an access table answers is not looked into.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ from postmaster.setup.postfix_sasl import can_answer, plan_sasl, postfix_side
 from postmaster.setup.programs import ProgramFailed, find_program
 from postmaster.setup.running import Programs, answers
 from postmaster.setup.show import page_of, refusals, tree_of
-from postmaster.setup.undo import Undone, undo_all
+from postmaster.setup.undo import Undone, is_asked, undo_all
 from postmaster.tables import print_json
 
 EX_UNAVAILABLE, EX_CANTCREAT = 69, 73
@@ -95,6 +96,8 @@ FOLDERS = {
     "greylist": PROGRAMS / "milters" / "greylist",
     "policyd": PROGRAMS / "policyd",
 }
+
+_WAITED_FOR = ("dkim-sign", "auth-verify")  # mail waits while they are away
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,8 @@ def setup(
     """Show, apply or undo."""
     if is_undo and (is_apply or is_replace or only):
         raise click.UsageError("--undo gives back all of it, and takes no other option but --json and where things are")
-    daemons = _daemons(only)
+    # What is undone may be of daemons that are gone.
+    daemons = () if is_undo else _daemons(only)
     if (is_apply or is_undo) and os.geteuid() != 0:
         leave(EX_NOPERM, "only root can change what Postfix and Dovecot do")
     places = Places(config, postfix_config and postfix_config.absolute(), dovecot_config)
@@ -167,11 +171,18 @@ def setup(
         leave(EX_CANTCREAT, f"{printable(str(error.filename))}: {error.strerror}")
 
 
+def _installed() -> tuple[str, ...]:
+    return tuple(daemon for daemon, folder in FOLDERS.items() if (folder / "__main__.py").is_file())
+
+
 def _daemons(only: str | None) -> tuple[str, ...]:
-    installed = tuple(daemon for daemon, folder in FOLDERS.items() if (folder / "__main__.py").is_file())
+    installed = _installed()
     if only is None:
         if not installed:
-            leave(EX_UNAVAILABLE, "no daemon is installed: apt install mailward")
+            leave(
+                EX_UNAVAILABLE,
+                "no daemon is installed: apt install mailward; --undo takes out what there still is of those that were",
+            )
         return installed
     named = [name.strip() for name in only.split(",")]
     for name in named:
@@ -195,7 +206,7 @@ def _look(places: Places, daemons: tuple[str, ...], *, is_replacing: bool) -> Se
         if {"dkim-sign", "policyd"} & set(daemons) and can_answer(dovecot):
             plan += plan_sasl(side, facts, offered_sasl(dovecot, side.queue))
     programs = Programs(facts.folder, places.dovecot, dovecot is not None)
-    plan += plan_postfix(facts, wanted) + _absent(wanted, facts, programs)
+    plan += plan_postfix(facts, wanted) + _absent(wanted, facts, programs) + _gone(facts)
     return Seen(facts, programs, plan)
 
 
@@ -212,12 +223,23 @@ def _absent(wanted: Wanted, facts: PostfixFacts, programs: Programs) -> Plan:
     for daemon, address in wanted.sockets.items():
         if answers(address):
             continue
-        stops_mail = daemon in ("dkim-sign", "auth-verify") and f"mailward_{daemon.replace('-', '_')}" not in facts.main
+        stops_mail = daemon in _WAITED_FOR and f"mailward_{daemon.replace('-', '_')}" not in facts.main
         is_refused = stops_mail and programs.is_postfix_running()
         text = f"mailward-{daemon} does not listen at {address}" + (
             "; mail would wait for it: start it first" if stops_mail else "; start it"
         )
         findings.append(Finding(Weight.REFUSAL if is_refused else Weight.WARNING, text))
+    return Plan(findings=tuple(findings))
+
+
+def _gone(facts: PostfixFacts) -> Plan:
+    """Return what there is to say of daemons that Postfix still asks, and that are not installed any more."""
+    findings = []
+    for daemon in (each for each in FOLDERS if each not in _installed()):
+        if is_asked(facts, f"mailward_{daemon.replace('-', '_')}"):
+            then = "mail waits for it" if daemon in _WAITED_FOR else "mail goes on without it"
+            text = f"mailward-{daemon} is not installed, and Postfix still asks it: {then}. Take it out by --undo, then --apply"
+            findings.append(Finding(Weight.WARNING, text))
     return Plan(findings=tuple(findings))
 
 
@@ -274,7 +296,7 @@ def _undo(places: Places, *, is_json: bool) -> int:
 
 def _print_undone(undone: Undone) -> None:
     for path in undone.restored:
-        click.echo(f"{printable(str(path))}: as it was")
+        click.echo(f"{printable(str(path))}: {'as it was' if path.exists() else 'gone, as before'}")
     for name in undone.settings:
         click.echo(f"{printable(name)}: as it was")
     for line in (*undone.left, *undone.complaints):

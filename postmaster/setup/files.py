@@ -69,8 +69,10 @@ def write_file(path: Path, octets: bytes, access: Access) -> None:
             os.fsync(opened.fileno())
         settle(Path(name))
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a disk that is full has no name
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
 

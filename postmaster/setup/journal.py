@@ -67,7 +67,7 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """One run."""
+    """One run. `complaints` are what the programs had to say before it: they may say it again once it is undone."""
 
     folder: Path
     postfix: Path | None
@@ -77,6 +77,7 @@ class Journal:
     reloads: tuple[str, ...]
     restarts: tuple[str, ...]
     made: tuple[Path, ...] = ()
+    complaints: tuple[str, ...] = ()
 
     def marked(self, state: State, made: Iterable[Path] | None = None) -> Journal:
         """Write down how far it has come; return it as it is then."""
@@ -104,7 +105,14 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def begin(folder: Path, plan: Plan, targets: Iterable[Target], postfix: Path | None, now: float) -> Journal:
+def begin(
+    folder: Path,
+    plan: Plan,
+    targets: Iterable[Target],
+    postfix: Path | None,
+    now: float,
+    complaints: Iterable[str] = (),
+) -> Journal:
     """Save every file that is going to be changed, then the journal; nothing is changed before this has returned."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     run = _new_folder(folder, now)
@@ -117,7 +125,16 @@ def begin(folder: Path, plan: Plan, targets: Iterable[Target], postfix: Path | N
         digests = digest(target.old), digest(target.new)
         records.append(FileRecord(path, backup, *digests, read_access(path), target.then, target.makes))
     settings = tuple(each for each in plan.changes if not isinstance(each, FileText))
-    journal = Journal(run, postfix, State.BEGUN, tuple(records), settings, plan.reloads, plan.restarts)
+    journal = Journal(
+        run,
+        postfix,
+        State.BEGUN,
+        tuple(records),
+        settings,
+        plan.reloads,
+        plan.restarts,
+        complaints=tuple(complaints),
+    )
     _write(journal)
     return journal
 
@@ -151,6 +168,7 @@ def _write(journal: Journal) -> None:
         "reloads": journal.reloads,
         "restarts": journal.restarts,
         "made": [str(each) for each in journal.made],
+        "complaints": journal.complaints,
     }
     write_file(journal.folder / _NAME, json.dumps(tree, indent=1).encode() + b"\n", _OURS)
 
@@ -168,6 +186,7 @@ def _read(path: Path) -> Journal:
         reloads=tuple(tree["reloads"]),
         restarts=tuple(tree["restarts"]),
         made=tuple(Path(each) for each in tree["made"]),
+        complaints=tuple(tree.get("complaints", ())),
     )
 
 

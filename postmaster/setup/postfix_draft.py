@@ -29,7 +29,9 @@ class Draft:
         """Return all of it."""
         unnamed = {name for name in self._main if name.startswith("mailward_") and not self._is_named(name)}
         main = (change for name, change in self._main.items() if name not in unnamed)
-        changes: tuple[Change, ...] = (*main, *self._services.values())
+        order = [service.name for service in self.facts.services]  # what concerns one service is shown together
+        services = sorted(self._services.values(), key=lambda change: order.index(change.service))
+        changes: tuple[Change, ...] = (*main, *services)
         return Plan(changes, tuple(self._findings), ("postfix",) if changes else ())
 
     def find(self, weight: Weight, text: str) -> None:

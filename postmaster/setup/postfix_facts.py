@@ -103,6 +103,12 @@ class PostfixFacts:
             text = found
         return text
 
+    def meaning(self, restriction: str) -> str:
+        """Return a restriction as it is looked at: the name of a class of the operator's is all that is in that class."""
+        classes = re.split(r"[\s,]+", self.expanded(self.value("smtpd_restriction_classes")))
+        text = self.expanded(restriction)
+        return self.expanded(self.value(text)) if text and text in classes else text
+
 
 def read_postfix(folder: Path | None) -> PostfixFacts | None:
     """Read the instance whose configuration is in `folder`, or the machine's; None: Postfix is not installed.

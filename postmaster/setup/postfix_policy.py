@@ -85,7 +85,7 @@ def _plan_filtered(draft: Draft, service: Service, replaced: dict[str, str]) -> 
 def _asking(draft: Draft, old: str, server: str, *, before_permits: bool) -> str:
     """Return a list that asks; where it does already, at a place where it is asked, it stays as it is."""
     base = without_calls(old, lambda each: draft.daemon_of(each) == POLICYD)
-    new = with_call(base, server, before_permits=before_permits, expanded=draft.facts.expanded)
+    new = with_call(base, server, before_permits=before_permits, expanded=draft.facts.meaning)
     if base == old.rstrip(" ,"):
         return new
     is_in_time = old.find(server) <= new.find(server)

@@ -42,11 +42,13 @@ def _role(service: Service, facts: PostfixFacts) -> Role:
     port = service.place.rpartition(":")[2]
     if port in _SUBMISSION_PORTS or _is_for_logins(service, facts):
         return Role.SUBMISSION
-    if service.kind != "inet" or port in _SMTP_PORTS or not service.place.startswith(_LOOPBACK):
+    if service.kind != "inet" or port in _SMTP_PORTS:
         return Role.STRANGERS
-    if set(service.options) & _SIGNS_OF_A_FILTER or _has_filter(facts):
-        return Role.FILTERED
-    return Role.STRANGERS
+    is_told = bool(set(service.options) & _SIGNS_OF_A_FILTER)
+    if service.place.startswith(_LOOPBACK):
+        return Role.FILTERED if is_told or _has_filter(facts) else Role.STRANGERS
+    # A filter on another machine, or in a container. Judged again there the mail would lose its first verdict.
+    return Role.FILTERED if is_told and _is_for_networks(service, facts) else Role.STRANGERS
 
 
 def _is_for_logins(service: Service, facts: PostfixFacts) -> bool:
@@ -57,6 +59,12 @@ def _is_for_logins(service: Service, facts: PostfixFacts) -> bool:
     lists = [words(facts.expanded(own.get(name, ""))) for name in _LOGIN_LISTS]
     ends = any("permit_sasl_authenticated" in each and each[-1] == "reject" for each in lists)
     return takes_logins(service, facts) and (ends or "smtpd_sasl_auth_enable" in own)
+
+
+def _is_for_networks(service: Service, facts: PostfixFacts) -> bool:
+    """Tell whether nobody but mynetworks may send there, by what it sets itself."""
+    lists = [words(facts.expanded(service.options.get(name, ""))) for name in _LOGIN_LISTS]
+    return any(each == ["permit_mynetworks", "reject"] for each in lists)
 
 
 def _has_filter(facts: PostfixFacts) -> bool:

@@ -71,7 +71,10 @@ class Programs:
             if self.is_postfix_running():
                 words_on_a_terminal([find_program("postfix") or "", "-c", str(self.postfix), verb])
         elif has_systemd():
-            output_of(["systemctl", "try-restart" if verb == "restart" else "try-reload-or-restart", unit])
+            # A daemon that was removed has nothing to read.
+            loaded, _ = output_of(["systemctl", "show", "--property=LoadState", "--value", unit])
+            if loaded.strip() != "not-found":
+                output_of(["systemctl", "try-restart" if verb == "restart" else "try-reload-or-restart", unit])
         elif unit == "dovecot":
             command = [find_program("doveadm") or "", *(["-c", str(self.dovecot)] if self.dovecot else []), "reload"]
             if succeeds([*command[:-1], "service", "status"]):

@@ -80,12 +80,15 @@ def _value(text: str | None) -> str | Span:
 
 
 def _difference(change: FileText) -> Iterator[str]:
-    """Yield the lines that go and come."""
+    """Yield the lines that go and come; of those that say nothing to the program their number."""
     old, new = (_lines(octets) for octets in (change.old, change.new))
     lines = [line for line in difflib.ndiff(old, new) if line[0] in "+-"]
-    yield from lines[:MAX_LINES]
-    if len(lines) > MAX_LINES:
-        yield f"... and {len(lines) - MAX_LINES} more lines"
+    telling = [line for line in lines if line[2:].strip() and not line[2:].lstrip().startswith("#")]
+    yield from telling[:MAX_LINES]
+    if len(telling) > MAX_LINES:
+        yield f"... and {len(telling) - MAX_LINES} more lines"
+    if len(telling) < len(lines):
+        yield f"  ({len(lines) - len(telling)} lines of comments and blank lines)"
 
 
 def _lines(octets: bytes | None) -> list[str]:

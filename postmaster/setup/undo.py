@@ -36,6 +36,7 @@ def undo_all(programs: Programs, backups: Path) -> Undone:
     reloads: dict[str, None] = {}
     restarts: dict[str, None] = {}
     for run in open_runs(backups, programs.postfix):
+        before += run.complaints
         reloads |= dict.fromkeys(run.reloads)
         restarts |= dict.fromkeys(run.restarts)
         undone.runs += 1
@@ -45,7 +46,7 @@ def undo_all(programs: Programs, backups: Path) -> Undone:
             undone.left.append(f"{run.folder} is not undone: {error}; mend that, and undo again")
             break
         run.marked(State.UNDONE)
-    if undone.restored or undone.settings:
+    if undone.restored or undone.settings or undone.left:
         undone.complaints = [line for line in programs.complaints() if line not in before]
         undone.complaints += programs.reload([unit for unit in reloads if unit not in restarts], restarts)
     return undone
@@ -137,7 +138,6 @@ def _give_back_one(copy: Staged, setting: Setting, undone: Undone) -> None:
         undone.left.append(f'{name}: it has been changed since to "{now or ""}", and stays')
         return
     copy.write([_turned(setting, now, rest)])
-    undone.settings.append(name)
     undone.left.append(f'{name}: it has been changed since; what is ours was taken out, and "{rest}" stays')
 
 
@@ -163,6 +163,11 @@ def _without_ours(name: str, value: str) -> str:
 
 def _is_same(one: str | None, other: str | None) -> bool:
     return one is other if one is None or other is None else words(one) == words(other)
+
+
+def is_asked(facts: PostfixFacts, name: str) -> bool:
+    """Tell whether a list names a daemon's parameter, or its other one, for the submission services."""
+    return _is_named(facts, name) or _is_named(facts, f"{name}_submission")
 
 
 def _is_named(facts: PostfixFacts, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -9,16 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from postmaster.setup import journal, running
+from postmaster.setup import command, journal, running
 from postmaster.setup.apply import NotApplied, apply_plan
 from postmaster.setup.change import FileText, MainSetting, Plan, Weight
 from postmaster.setup.running import Programs
 from postmaster.setup.shipped import EXAMPLES
+from postmaster.setup.show import page_of
 from postmaster.setup.undo import undo_all
 from tests.postmaster.setting_up import ALL, POLICYD, SIGN, VERIFY, SettingUp
 from tests.support.processes import open_folder
 
+INSTALLED = dict(command.FOLDERS)
+FOREVER = 1000
 NOW = 1_790_000_000.0
+RECIPIENTS = "smtpd_recipient_restrictions"
 CALL = "check_policy_service $mailward_policyd"
 PEERS = {"smtpd_milters": "inet:localhost:8891", "non_smtpd_milters": "$smtpd_milters"}
 
@@ -60,6 +65,19 @@ def test_it_shows_from_what_to_what_and_why_in_80_columns(here: SettingUp) -> No
         "from permit_sasl_authenticated, reject to check_policy_service, $mailward_policyd_submission, permit" in text
     )
     assert "why limits count each recipient, and stop a suspended account" in text
+    places = [line for line in lines if line.startswith(f"{here.etc}/master.cf")]
+    assert len(places) == len(set(places)) == 2  # what concerns one service stands together
+
+
+def test_comments_of_our_files_are_counted_and_not_shown(here: SettingUp) -> None:
+    change = FileText(here.folder / "x.conf", None, b"# why\n\na {\n  # more\n  b = 1\n}\n", "why")
+    shown = page_of(Plan((change,)), here.facts(), 80)
+    assert [line.strip() for line in shown.splitlines() if line.strip()[0] in "+("] == [
+        "+ a {",
+        "+   b = 1",
+        "+ }",
+        "(3 lines of comments and blank lines)",
+    ]
 
 
 def test_json_has_each_change(here: SettingUp) -> None:
@@ -143,7 +161,7 @@ def test_a_complaint_takes_all_of_it_back(checked: SettingUp) -> None:
     here = checked
     before = here.files()
     plan = Plan((MainSetting("myhostname", None, "a b", "why"), text_of(here.config.parent / "conf.d" / "x.toml")))
-    with pytest.raises(NotApplied, match=r"taken back.*bad parameter value"):
+    with pytest.raises(NotApplied, match=r"bad parameter value.*all of it was taken back"):
         apply_plan(plan, Programs(here.etc), here.backups, NOW)
     assert here.files() == before
     assert "nothing to undo" in here.run("--undo")
@@ -174,6 +192,71 @@ def test_a_plan_that_no_longer_fits_is_not_applied(here: SettingUp, change: Main
     before = here.files()
     with pytest.raises(NotApplied, match=text):
         apply_plan(Plan((change,)), Programs(here.etc), here.backups, NOW)
+    assert here.files() == before
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, number: int, until: int) -> None:
+    """Let the renames of these numbers fail as on a full disk."""
+    real, count = os.replace, iter(range(1, 1000))
+
+    def replace(source: str, target: str | Path) -> None:
+        if number <= next(count) < until:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    monkeypatch.setattr("postmaster.setup.files.os.replace", replace)
+
+
+# As above kill_at: two backups, the journal, main.cf, master.cf, the journal. The disk is full once, or from then on.
+@pytest.mark.parametrize(("number", "until"), [(5, 6), (6, 7), (1, FOREVER), (3, FOREVER), (4, FOREVER), (5, FOREVER)])
+def test_a_full_disk_leaves_nothing_half_done(
+    here: SettingUp, monkeypatch: pytest.MonkeyPatch, number: int, until: int
+) -> None:
+    before = here.files()
+    with monkeypatch.context() as patch:
+        fill_disk(patch, number, until)
+        shown = here.run("--apply", status=73 if number < 4 else 1)
+    assert "No space left" in shown
+    if here.files() != before:
+        assert "could not be taken back" in shown
+        assert until == FOREVER
+        here.run("--undo")
+    else:
+        assert "could not" not in shown
+    assert here.files() == before
+
+
+def test_what_can_be_taken_back_is_where_a_file_cannot_be_replaced(
+    here: SettingUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An immutable main.cf, or one that is a mount point in a container."""
+    before, path = here.files(), here.config.parent / "conf.d" / "50-setup.toml"
+    real = os.replace
+
+    def replace(source: str, target: str | Path) -> None:
+        if Path(target).name == "main.cf":
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        real(source, target)
+
+    monkeypatch.setattr("postmaster.setup.files.os.replace", replace)
+    plan = Plan((text_of(path), MainSetting("biff", here.facts().main.get("biff"), "yes", "")))
+    with pytest.raises(NotApplied, match=r"main\.cf: Operation not permitted; all of it was taken back"):
+        apply_plan(plan, Programs(here.etc), here.backups, NOW)
+    assert here.files() == before
+    assert journal.open_runs(here.backups, here.etc) == []
+
+
+def test_interrupted_it_takes_everything_back(here: SettingUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = here.files()
+    complaints: Iterator[list[str]] = iter([[]])
+
+    def interrupted(_programs: Programs) -> list[str]:
+        for found in complaints:
+            return found
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Programs, "complaints", interrupted)
+    assert "interrupted; all of it was taken back" in here.run("--apply", status=1)
     assert here.files() == before
 
 
@@ -258,6 +341,7 @@ def test_undo_takes_out_what_is_ours_of_what_was_changed_since(
     output = here.run("--undo", status=1 if said else 0)
     now = here.facts()
     assert said in output
+    assert f"{said.partition(': it has')[0]}: as it was" not in output.splitlines()
     assert {name: now.main.get(name) for name in before.main if name not in stays} == {
         name: value for name, value in before.main.items() if name not in stays
     }
@@ -294,6 +378,63 @@ def test_undo_works_where_dovecot_does_not_read_its_files(here: SettingUp) -> No
     here.dovecot.write_text("{ garbage")
     here.run("--undo")
     assert here.files() == before
+
+
+def remove(monkeypatch: pytest.MonkeyPatch, folder: Path, *daemons: str) -> None:
+    """Let daemons be as their packages leave them once they are removed."""
+    for daemon in daemons:
+        monkeypatch.setitem(command.FOLDERS, daemon, folder / "removed")
+
+
+def test_undo_works_where_no_daemon_is_left(here: SettingUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = here.files()
+    here.run("--apply")
+    remove(monkeypatch, here.folder, *ALL)
+    assert "--undo takes out" in here.run(status=69)
+    here.run("--undo")
+    assert here.files() == before
+
+
+@pytest.mark.parametrize(
+    ("daemon", "then"), [(SIGN, "mail waits for it"), (VERIFY, "mail waits"), (POLICYD, "goes on without it")]
+)
+def test_daemons_that_are_gone_and_still_asked_are_named(
+    here: SettingUp, monkeypatch: pytest.MonkeyPatch, daemon: str, then: str
+) -> None:
+    here.run("--apply", "--only", daemon)
+    remove(monkeypatch, here.folder, *ALL)
+    monkeypatch.setitem(command.FOLDERS, "greylist", INSTALLED["greylist"])
+    told = [each["text"] for each in here.json()["findings"] if "is not installed" in each["text"]]
+    assert [text for text in told if text.startswith(f"mailward-{daemon} is not installed") and then in text]
+
+
+def test_a_unit_that_is_gone_is_told_nothing(here: SettingUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def systemctl(words: tuple[str, ...]) -> tuple[str, str]:
+        asked.append(tuple(words))
+        return ("not-found\n" if words[-1] == "mailward-policyd" else "loaded\n") if "show" in words else "", ""
+
+    monkeypatch.setattr(running, "has_systemd", lambda: True)
+    monkeypatch.setattr(running, "output_of", systemctl)
+    assert Programs(here.etc).reload(["dovecot"], ["mailward-policyd"]) == []
+    assert [words[1:] for words in asked if "show" not in words] == [("try-reload-or-restart", "dovecot")]
+
+
+def test_undo_is_silent_of_what_was_complained_of_before(here: SettingUp) -> None:
+    here.add(
+        "main.cf", f"{RECIPIENTS} = permit_mynetworks\n{RECIPIENTS} = permit_mynetworks, reject_unauth_destination\n"
+    )
+    before = here.files()
+    here.run("--apply")  # postconf leaves one of the two
+    assert "overriding" not in here.run("--undo")
+    assert here.files() == before
+
+
+def test_undo_says_which_files_are_gone(here: SettingUp) -> None:
+    path = here.config.parent / "conf.d" / "50-setup.toml"
+    apply_plan(Plan((text_of(path),)), Programs(here.etc), here.backups, NOW)
+    assert f"{path}: gone, as before" in here.run("--undo")
 
 
 def test_what_cannot_be_undone_waits_for_the_next_undo(here: SettingUp) -> None:

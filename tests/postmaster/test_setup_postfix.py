@@ -74,6 +74,17 @@ PLANNED: dict[str, tuple[PostfixFacts, dict[str, str | None]]] = {
         postfix({"content_filter": "smtp-amavis:[127.0.0.1]:10024"}, with_filter()),
         {f"{REINJECTED} {MILTERS}": None, f"{REINJECTED} {RECIPIENTS}": "", f"{REINJECTED} {WHOLE}": None},
     ),
+    "reinjection-by-another-machine": (
+        postfix(
+            {"content_filter": "smtp:[192.0.2.7]:10024"},
+            {**PORT_25, **SUBMISSION, "10025/inet": {"content_filter": "", RECIPIENTS: "permit_mynetworks,reject"}},
+        ),
+        {f"10025/inet {MILTERS}": None, f"10025/inet {RECIPIENTS}": None},
+    ),
+    "a-port-that-anybody-may-use-is-for-strangers": (
+        postfix({RECIPIENTS: USUAL}, {**PORT_25, **SUBMISSION, "2525/inet": {"content_filter": ""}}),
+        {f"2525/inet {MILTERS}": JUDGED},
+    ),
     "reinjection-keeps-what-main-had": (
         postfix({RECIPIENTS: USUAL}, with_filter()),
         {f"{REINJECTED} {RECIPIENTS}": USUAL.replace(" ", ""), RECIPIENTS: f"{USUAL}, {LATE}"},
@@ -108,6 +119,16 @@ PLANNED: dict[str, tuple[PostfixFacts, dict[str, str | None]]] = {
             {**PORT_25, AT_SUBMISSION: {**LOGIN, RECIPIENTS: "$mua_recipient_restrictions"}},
         ),
         {f"{AT_SUBMISSION} {RECIPIENTS}": f"{ASKED},$mua_recipient_restrictions", "mua_recipient_restrictions": None},
+    ),
+    "before-a-class-that-permits": (
+        postfix(
+            {
+                "smtpd_restriction_classes": "users, others",
+                "users": "reject_non_fqdn_sender, permit_sasl_authenticated",
+            },
+            {**PORT_25, AT_SUBMISSION: {**LOGIN, RECIPIENTS: "others,users,reject"}},
+        ),
+        {f"{AT_SUBMISSION} {RECIPIENTS}": f"others,{ASKED},users,reject"},
     ),
     "an-empty-list-of-its-own": (
         postfix(services={**PORT_25, AT_SUBMISSION: {**LOGIN, RECIPIENTS: ""}}),
