@@ -16,10 +16,10 @@ from mailward.daemon.history import History
 from mailward.daemon.metrics import Metrics
 from mailward.daemon.program import Program
 from mailward.daemon.status import Response
-from mailward.daemon.status_assets import policy
-from mailward.daemon.status_page import Moment, page
-from mailward.daemon.status_plots import Numbers
-from mailward.daemon.status_tables import Measure
+from mailward.daemon.status_page.assets import policy
+from mailward.daemon.status_page.cards import Numbers
+from mailward.daemon.status_page.document import Moment, page
+from mailward.daemon.status_page.tables import Measure
 from mailward.daemon.supervisor import Supervisor
 
 LOOK_SECONDS = 10.0  # how long a gauge may be up without the history seeing it

@@ -14,9 +14,9 @@ from mailward.daemon.generation import Generation
 from mailward.daemon.history import HOUR
 from mailward.daemon.logbook import CRITICAL, Entry
 from mailward.daemon.metrics import Counter, Gauge, Spec
-from mailward.daemon.plots import Row, bars, highest_of
 from mailward.daemon.shown import Tone
-from mailward.daemon.status_plots import DAY_BAR, Numbers, count
+from mailward.daemon.status_page.cards import DAY_BAR, Numbers, count
+from mailward.daemon.status_page.plots import Row, bars, highest_of
 
 MAX_NOTES_SHOWN = 500
 

@@ -15,9 +15,9 @@ from mailward.daemon.history import HOUR
 from mailward.daemon.logbook import CRITICAL, ERROR, LINES, WARNING
 from mailward.daemon.program import Program
 from mailward.daemon.shown import Part, Shown, Tone
-from mailward.daemon.status_assets import REFRESH_SECONDS_WITHOUT_SCRIPT, SCRIPT, STYLE
-from mailward.daemon.status_plots import Numbers, card
-from mailward.daemon.status_tables import (
+from mailward.daemon.status_page.assets import REFRESH_SECONDS_WITHOUT_SCRIPT, SCRIPT, STYLE
+from mailward.daemon.status_page.cards import Numbers, card
+from mailward.daemon.status_page.tables import (
     Measure,
     away_now,
     away_table,

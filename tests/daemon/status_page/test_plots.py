@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailward.daemon.plots import HEIGHT, Row, bars
+from mailward.daemon.status_page.plots import HEIGHT, Row, bars
 
 BAR = re.compile(r"M(\d+) ([\d.]+)h8v([\d.]+)h-8z")
 

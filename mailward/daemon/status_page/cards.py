@@ -9,8 +9,8 @@ from itertools import accumulate
 
 from mailward.daemon.history import DAY, HOUR, History
 from mailward.daemon.metrics import Histogram, Metrics
-from mailward.daemon.plots import Row, bars, gathered
 from mailward.daemon.shown import Part, Shown, Tone
+from mailward.daemon.status_page.plots import Row, bars, gathered
 
 DAY_BAR = 15  # minutes
 

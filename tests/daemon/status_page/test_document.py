@@ -18,7 +18,7 @@ from mailward.daemon.metrics import Counter, Gauge, Histogram, Metrics
 from mailward.daemon.pages import Pages
 from mailward.daemon.program import Loaded, Program
 from mailward.daemon.shown import Part, Shown, Tone, check_shown
-from mailward.daemon.status_assets import policy
+from mailward.daemon.status_page.assets import policy
 from mailward.daemon.supervisor import Supervisor
 from mailward.settings.common import Service
 from mailward.settings.values import Port, SocketAddress

@@ -1,0 +1,1 @@
+"""The status page: what the supervisor knows, as one document without anything from elsewhere."""
