@@ -113,7 +113,7 @@ def test_files_that_live_beside_the_database_are_the_daemons_while_root_works(in
         with pipe.open("w") as writer:
             writer.write(header(time.time()) + lines)
             writer.flush()
-            wait_until(lambda: any(installation.state.iterdir()), "the database")
+            wait_until((installation.state / "greylist.sqlite-wal").exists, "the database")
             owners = {path.stat().st_uid for path in installation.state.iterdir()}
             assert installation.run("allow", "192.0.2.8", account=installation.owner).returncode == 0
         assert running.wait(60) == 65, "the pipe had no last line"

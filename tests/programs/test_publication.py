@@ -130,6 +130,7 @@ def test_a_customer_whose_nameservers_are_silent_hides_nobody_elses_keys(
     nameserver.break_zone("lame.example")
     signer.signal(signal.SIGHUP)
     wait_until(lambda: bool(signer.log_lines("reloaded")), "the reload")
+    wait_until(lambda: signer.metrics()["generations_draining"] == 0, "the old workers to leave")
     seen_away = len(signer.log_lines("dns-away"))  # a worker may have seen the nameserver restart
     assert len(signer.sign([(b"From", b" a@lame.example")])) == 1
     assert signer.log_lines("domain-silent")
