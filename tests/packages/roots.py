@@ -165,10 +165,12 @@ def _set_up(root: Path, release: str, mirror: str) -> None:
 
 def _mirror() -> str:
     """Return where the machine's own apt gets Debian from."""
-    files = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    text = "\n".join(path.read_text() for path in files if path.suffix in (".list", ".sources") and path.exists())
-    found = re.search(r"^(?:URIs:|deb(?:\s+\[.*?\])?)\s+(\S+/debian/?)(?:\s|$)", text, re.MULTILINE)
-    return found.group(1) if found else "http://deb.debian.org/debian"
+    wanted = "$(REPO_URI) $(ORIGIN) $(CODENAME) $(COMPONENT)"
+    for line in _run(["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"]).splitlines():
+        address, *kind = line.split()
+        if len(kind) == 3 and kind[0] == "Debian" and "-" not in kind[1] and kind[2] == "main":  # no bookworm-updates
+            return address
+    raise ProgramError("apt knows no Debian mirror: give it one, and run apt-get update")
 
 
 def _hash(*parts: Sequence[str]) -> str:
