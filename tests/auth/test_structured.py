@@ -68,11 +68,11 @@ def test_what_cannot_be_cut_for_certain_is_refused(raw_value: bytes) -> None:
 @pytest.mark.parametrize("piece", [b"(", b'"', b"()", b'"" ', b"\\", b";", b"= ", b'(a\\"', b"\r\n ", b'("'])
 def test_cutting_takes_time_in_proportion(piece: bytes) -> None:
     def seconds(raw_value: bytes) -> float:
-        begin = time.perf_counter()
+        begin = time.thread_time()
         for _ in range(10):
             with contextlib.suppress(Malformed):
                 segments(raw_value)
-        return time.perf_counter() - begin
+        return time.thread_time() - begin
 
     short, long = piece * (2_000 // len(piece)), piece * (32_000 // len(piece))
     assert seconds(long) < 16 * 8 * seconds(short) + 0.1
