@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import struct
 from pathlib import Path
@@ -13,6 +12,7 @@ import dns.rdataclass
 import dns.rdatatype
 
 from mailward.adapters.dns_response import HEADER, MAX_CHAIN, MAX_NEGATIVE_TTL, MAX_TTL, TYPE_NUMBERS, Query
+from mailward.model.address import is_address
 from mailward.model.dns import Answer, AnswerStatus, Failure, Question, failed
 
 EDNS_PAYLOAD = 1232  # octets that pass every path unfragmented (DNS flag day 2020)
@@ -64,15 +64,7 @@ def read_resolv_conf(text: str) -> tuple[str, ...]:
     """
     words = (line.split() for line in text.splitlines())
     named = (line[1] for line in words if len(line) > 1 and line[0] == "nameserver")
-    return tuple(address for address in named if _is_address(address))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return tuple(address for address in named if is_address(address))
 
 
 class Zone:

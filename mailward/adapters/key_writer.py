@@ -7,6 +7,7 @@ import grp
 import os
 from pathlib import Path
 
+from mailward.adapters.folders import sync_folder
 from mailward.adapters.key_files import SIGNER_GROUP
 
 
@@ -45,7 +46,7 @@ def write_key(path: Path, pem: bytes) -> str:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return f"0640 root:{SIGNER_GROUP}" if group is not None else "0600, its owner alone"
 
 
@@ -54,12 +55,3 @@ def _signer_group() -> int | None:
         return grp.getgrnam(SIGNER_GROUP).gr_gid
     except KeyError:
         return None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

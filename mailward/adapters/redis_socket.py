@@ -6,7 +6,6 @@ the whole. Deadlines are time.monotonic()'s.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 import threading
@@ -14,6 +13,7 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
+from mailward.model.address import is_address
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.state import RedisState
 
@@ -174,7 +174,7 @@ class Names:
 
     def resolve(self, name: str, deadline: float) -> tuple[str, ...]:
         """Return the addresses of a name; an address is its own. Raises OSError, TimeoutError among them."""
-        if _is_address(name):
+        if is_address(name):
             return (name,)
         asked = self._ask(name)
         try:
@@ -195,14 +195,6 @@ class Names:
                 asked = self._asked[name] = Future()
                 threading.Thread(target=_ask_system, args=(name, asked), name="redis-name", daemon=True).start()
         return asked
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _ask_system(name: str, answer: Future[tuple[str, ...]]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 from mailward.daemon.log import Log
+from mailward.model.address import is_address
 from mailward.model.errors import ConfigError, Mistake
 from mailward.settings.values import Port
 
@@ -181,8 +182,4 @@ def _names_this_machine(asked: str) -> bool:
     name = asked.rpartition(":")[0] if asked.rpartition(":")[2].isdigit() else asked
     if name.lower().rstrip(".") in ("", "localhost"):
         return True
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
+    return is_address(name.strip("[]"))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import datetime
 import email.utils
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mailward.model.address import is_address
 from mailward.model.message import Envelope, HeaderField
 
 MAX_FIELD = 8192  # octets of a Received field; Postfix writes some hundreds
@@ -124,7 +124,7 @@ def read_received(raw_value: bytes, number: int) -> Received | None:
         is_local = any(_LOCAL.fullmatch(comment) for comment in comments)
         return Received(number, by=hop["by"], time=time) if is_local else None
     client = _CLIENT.fullmatch(comments[0]) if comments else None
-    if client is None or not _is_address(client[2]):
+    if client is None or not is_address(client[2]):
         return None
     login = _login_of(hop["protocol"] or "", comments)
     return Received(number, hop["helo"], client[1] or "", client[2], hop["by"], login, time)
@@ -241,14 +241,6 @@ def _seconds(date: str) -> float | None:
     except (ValueError, TypeError, OverflowError, IndexError, AttributeError):
         return None
     return seconds if 0 <= seconds < 2**32 else None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _octets(text: str) -> bytes:

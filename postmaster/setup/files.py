@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailward.adapters.folders import sync_folder
+
 MAX_FILE = 16 * 1024 * 1024  # a configuration file that is larger is some other file
 
 SETTLED_SECONDS = 5.0
@@ -97,12 +99,3 @@ def remove_file(path: Path) -> None:
 def missing_folders(folder: Path) -> list[Path]:
     """Return a folder and those above it that are not there, the uppermost first."""
     return [each for each in (folder, *folder.parents) if not each.exists()][::-1]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import mailward
+from mailward.adapters.folders import sync_folder
 from postmaster.setup.change import FileText, MainSetting, Plan, ServiceSetting
-from postmaster.setup.files import Access, digest, read_access, read_file, sync_folder, write_file
+from postmaster.setup.files import Access, digest, read_access, read_file, write_file
 
 BACKUPS = Path("/var/backups/mailward")
 FORMAT = 1

@@ -22,6 +22,7 @@ from postmaster.setup.own import FILE, HEAD, plan_own
 from postmaster.setup.running import Programs
 from postmaster.setup.undo import undo_all
 from tests.support.dovecot import CONFIGURATION_2_3, CONFIGURATION_2_4, LMTP, major_and_minor
+from tests.support.dovecot_doveadm import imap_session
 from tests.support.policy_server import PolicyServer
 from tests.support.processes import (
     Program,
@@ -128,13 +129,7 @@ class Machine:
         run(["doveadm", "-c", str(self.config), "reload"])
 
     def log_in(self, login: str, password: str = PASSWORD) -> imaplib.IMAP4:
-        session = imaplib.IMAP4("127.0.0.1", self.imap, timeout=SESSION_SECONDS)
-        try:
-            session.login(login, password)
-        except BaseException:
-            session.shutdown()
-            raise
-        return session
+        return imap_session(self.imap, login, password)
 
     def log(self) -> str:
         return read_text(self.folder / "dovecot.log")

@@ -33,6 +33,17 @@ service doveadm {{
 """
 
 
+def imap_session(port: int, login: str, password: str) -> imaplib.IMAP4:
+    """Log in over IMAP; imaplib.IMAP4.error where that is refused."""
+    session = imaplib.IMAP4("127.0.0.1", port, timeout=SESSION_SECONDS)
+    try:
+        session.login(login, password)
+    except BaseException:
+        session.shutdown()
+        raise
+    return session
+
+
 class DoveadmDovecot:
     """Dovecot; `url` is where doveadm listens, `version` the first two numbers of its own."""
 
@@ -60,13 +71,7 @@ class DoveadmDovecot:
 
     def session(self, login: str, password: str) -> imaplib.IMAP4:
         """Log in over IMAP; imaplib.IMAP4.error where that is refused."""
-        session = imaplib.IMAP4("127.0.0.1", self.port, timeout=SESSION_SECONDS)
-        try:
-            session.login(login, password)
-        except BaseException:
-            session.shutdown()
-            raise
-        return session
+        return imap_session(self.port, login, password)
 
     def log(self) -> str:
         """Return the whole log."""
