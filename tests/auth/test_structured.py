@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 
 import pytest
@@ -66,13 +67,16 @@ def test_what_cannot_be_cut_for_certain_is_refused(raw_value: bytes) -> None:
 
 
 @pytest.mark.parametrize("piece", [b"(", b'"', b"()", b'"" ', b"\\", b";", b"= ", b'(a\\"', b"\r\n ", b'("'])
-def test_cutting_takes_time_in_proportion(piece: bytes) -> None:
+def test_cutting_takes_time_in_proportion(piece: bytes, request: pytest.FixtureRequest) -> None:
     def seconds(raw_value: bytes) -> float:
         begin = time.thread_time()
         for _ in range(10):
             with contextlib.suppress(Malformed):
                 segments(raw_value)
         return time.thread_time() - begin
+
+    request.addfinalizer(gc.enable)
+    gc.disable()  # it would look through all that thousands of tests have left behind, again and again
 
     short, long = piece * (2_000 // len(piece)), piece * (32_000 // len(piece))
     assert seconds(long) < 16 * 8 * seconds(short) + 0.1
