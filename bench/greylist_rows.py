@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 from random import getrandbits
 
-from mailward.adapters.sqlite_file import Row
 from mailward.adapters.sqlite_greylist import FILE, SqliteGreylist
+from mailward.adapters.sqlite_link import Row
 from mailward.adapters.sqlite_rows import key_of
 from mailward.model.greylist import Triplet
 from mailward.model.state import Durability

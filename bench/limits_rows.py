@@ -10,7 +10,7 @@ from random import getrandbits
 
 from mailward.adapters.sqlite_charging import Counters
 from mailward.adapters.sqlite_counters import FILE, SqliteLimits
-from mailward.adapters.sqlite_file import Row
+from mailward.adapters.sqlite_link import Row
 from mailward.model.limits import Charge, Charging, CounterKey, Window
 from mailward.model.state import Durability
 

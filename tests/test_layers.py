@@ -61,7 +61,7 @@ HOME_OF_LIBRARY = {
     "dns": ("mailward.adapters.dns_wire",),
     "cryptography": ("mailward.auth.keys",),
     "redis": ("mailward.adapters.redis_link",),
-    "sqlite3": ("mailward.adapters.sqlite_file",),
+    "sqlite3": ("mailward.adapters.sqlite_link",),
     "aiohttp": ("policyd.dovecot", "policyd.http_client"),
     "structlog": ("mailward.daemon.log",),
     "cattrs": ("mailward.settings.load",),

@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 
-from mailward.adapters.sqlite_file import Change, Connection, SqliteFile
+from mailward.adapters.sqlite_file import SqliteFile
+from mailward.adapters.sqlite_link import Change, Connection
 from mailward.adapters.sqlite_rows import clean
 from mailward.model.accounts import Account, AuditEntry, Incident, Raise, Suspension
 

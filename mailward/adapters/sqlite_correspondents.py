@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mailward.adapters import sqlite_rows as rows
-from mailward.adapters.sqlite_file import Schema, SqliteFile
+from mailward.adapters.sqlite_file import SqliteFile
+from mailward.adapters.sqlite_link import Schema
 from mailward.adapters.sqlite_upkeep import Table, Upkeep
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.state import Durability

@@ -15,7 +15,8 @@ from pathlib import Path
 from mailward.adapters import sqlite_accounts
 from mailward.adapters.sqlite_accounts import SqliteAccounts
 from mailward.adapters.sqlite_charging import REST_MASK, SEPARATOR, Counters, next_key, owner_key_of, record_of
-from mailward.adapters.sqlite_file import MAX_OCTETS, Connection, Row, Schema, SqliteFile
+from mailward.adapters.sqlite_file import SqliteFile
+from mailward.adapters.sqlite_link import MAX_OCTETS, Connection, Row, Schema
 from mailward.adapters.sqlite_room import Room
 from mailward.adapters.sqlite_rows import BATCH, HIGHEST_KEY, LOWEST_KEY, clean
 from mailward.adapters.sqlite_upkeep import Table, Upkeep

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from mailward.adapters import sqlite_rows as rows
 from mailward.adapters.sqlite_correspondents import SqliteCorrespondents
-from mailward.adapters.sqlite_file import MAX_OCTETS, Change, SqliteFile
+from mailward.adapters.sqlite_file import SqliteFile
+from mailward.adapters.sqlite_link import MAX_OCTETS, Change
 from mailward.adapters.sqlite_room import Room
 from mailward.adapters.sqlite_rows import SCHEMA, Found
 from mailward.adapters.sqlite_upkeep import Table, Upkeep

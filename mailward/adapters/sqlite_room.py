@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from mailward.adapters.sqlite_file import Change, SqliteFile
+from mailward.adapters.sqlite_file import SqliteFile
+from mailward.adapters.sqlite_link import Change
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.state import StateSize
 

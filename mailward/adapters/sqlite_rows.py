@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 
-from mailward.adapters.sqlite_file import Change, Row, Schema, SqliteFile
+from mailward.adapters.sqlite_file import SqliteFile
+from mailward.adapters.sqlite_link import Change, Row, Schema
 from mailward.model.greylist import OriginRecord, Sighting, Triplet, TripletRecord
 from mailward.policy.greylist import Remembered, expected_in, returned_in
 

@@ -19,7 +19,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mailward.adapters.sqlite_file import PAGE_OCTETS, Change, SqliteFile
+from mailward.adapters.sqlite_file import SqliteFile
+from mailward.adapters.sqlite_link import PAGE_OCTETS, Change
 from mailward.adapters.sqlite_place import open_owned, try_lock
 from mailward.adapters.sqlite_rows import HIGHEST_KEY, LOWEST_KEY, fitting
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mailward.adapters.sqlite_file import Change, Schema, SqliteFile
+from mailward.adapters.sqlite_file import SqliteFile
+from mailward.adapters.sqlite_link import Change, Schema
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.model.state import Durability
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mailward.adapters.sqlite_file import Schema
+from mailward.adapters.sqlite_link import Schema
 from mailward.model.errors import StoreError, StoreFailure
 from tests.adapters.sqlite_notes import (
     FIRST,

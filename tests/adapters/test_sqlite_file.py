@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailward.adapters import sqlite_file
-from mailward.adapters.sqlite_file import Change
+from mailward.adapters.sqlite_link import Change
 from mailward.model.errors import StoreFailure
 from tests.adapters.sqlite_notes import (
     GENEROUS,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mailward.adapters import sqlite_file, sqlite_rows, sqlite_upkeep
+from mailward.adapters import sqlite_link, sqlite_rows, sqlite_upkeep
 from mailward.adapters.sqlite_greylist import SqliteGreylist
 from mailward.model.greylist import TripletRecord
 from mailward.model.state import Durability
@@ -126,7 +126,7 @@ def test_tending_empties_the_log(folder: Path, store: SqliteGreylist) -> None:
 
 
 def test_the_log_is_bounded_where_nobody_tends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_file, "SETTINGS", (*sqlite_file.SETTINGS, "PRAGMA wal_autocheckpoint = 100"))
+    monkeypatch.setattr(sqlite_link, "SETTINGS", (*sqlite_link.SETTINGS, "PRAGMA wal_autocheckpoint = 100"))
     store = open_store(folder)
     for number in range(1500):
         sight(store, number, 0)
@@ -135,8 +135,8 @@ def test_the_log_is_bounded_where_nobody_tends(folder: Path, monkeypatch: pytest
 
 
 def test_every_connection_is_set_up_to_keep_the_log_small(store: SqliteGreylist) -> None:
-    assert store._file.query("PRAGMA wal_autocheckpoint") == [(sqlite_file.LAST_RESORT_PAGES,)]
-    assert store._file.query("PRAGMA journal_size_limit") == [(sqlite_file.LOG_KEPT_OCTETS,)]
+    assert store._file.query("PRAGMA wal_autocheckpoint") == [(sqlite_link.LAST_RESORT_PAGES,)]
+    assert store._file.query("PRAGMA journal_size_limit") == [(sqlite_link.LOG_KEPT_OCTETS,)]
     assert store._file.query("PRAGMA journal_mode") == [("wal",)]
 
 
