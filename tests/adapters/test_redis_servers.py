@@ -321,11 +321,14 @@ def is_found(store: RedisGreylist, sighted: Triplet) -> bool:
 
 
 def give_slot(slot: str, owner: Redis, former: Redis) -> None:
-    """Give an empty slot to another node, whose word then counts for more than what the others still pass on of the former."""
+    """Give an empty slot to another node.
+
+    Its word counts for more from before it owns the slot, or the former owner's next ping takes the slot back from it.
+    """
     name = owner.command("CLUSTER", "MYID").strip()
+    owner.command("CLUSTER", "BUMPEPOCH")
     for node in (owner, former):
         node.command("CLUSTER", "SETSLOT", slot, "NODE", name)
-    owner.command("CLUSTER", "BUMPEPOCH")
 
 
 def test_a_slot_that_is_on_its_way(cluster: RedisCluster, open_redis: OpenRedis) -> None:

@@ -183,6 +183,7 @@ def test_events_go_to_stderr_a_line_each() -> None:
 def test_lines_of_several_processes_and_threads_never_mix() -> None:
     script = """
 import os, threading
+logging.WAIT_MS = 30_000  # for whoever reads here, however busy the machine
 logging.configure()
 log = logging.get("p")
 children = []

@@ -63,6 +63,7 @@ def verifier(outside: Outside) -> Iterator[Verifier]:
             nameservers=[f"127.0.0.1:{nameserver.address[1]}"],
             authserv_id="mx.our.example",
             dns='deadline = "4s"',
+            timeout="10s",  # half of it is for the control question, on a machine this busy
             workers=2,
         )
         daemon.start()

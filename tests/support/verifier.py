@@ -16,7 +16,7 @@ authserv_id = "{authserv_id}"
 
 [dns]
 nameservers = [{nameservers}]
-timeout = "500ms"
+timeout = "{timeout}"
 {dns}
 
 [auth-verify]
@@ -41,6 +41,7 @@ class Verifier(Program):
         authserv_id: str,
         name: str = "auth-verify",
         dns: str = "",
+        timeout: str = "500ms",
         workers: int = 1,
     ) -> None:
         self.port = free_port()
@@ -51,6 +52,7 @@ class Verifier(Program):
                 authserv_id=authserv_id,
                 nameservers=", ".join(f'"{each}"' for each in nameservers),
                 dns=dns,
+                timeout=timeout,
                 socket=self.socket_path,
                 port=self.port,
                 workers=workers,
