@@ -24,6 +24,17 @@ DESCRIPTION
     mailward keys new example.com --ed25519
     mailward keys verify example.com
 
+ROTATION
+    Make the new key beside the old one, and publish its record. Until it is published the old key signs alone; from then on
+    both sign, within `publication_interval` of mailward.toml(5).
+
+    mailward keys new example.com --selector 2027a
+    mailward keys verify example.com
+
+    Then take the old key's line out of /etc/mailward/conf.d/dkim-example.com.toml, and let the signer read it (`systemctl
+    reload mailward-dkim-sign`). Leave the old record in the DNS for a week, for mail that is on its way; then take it and the
+    key's file away.
+
 FILES
     /etc/mailward/keys/DOMAIN/SELECTOR.pem
         A private key, which root may write and the account mailward-sign read.
@@ -57,6 +68,7 @@ from mailward.settings.dkim_sign import Settings
 from mailward.settings.load import DEFAULT_PATH, read_sections, structure
 from mailward.settings.signing_keys import read_signing_policy
 from mailward.settings.values import nameserver
+from postmaster.completion import FOLDER, configured_domains
 from postmaster.explain.layout import printable
 from postmaster.setup.programs import find_program, has_systemd, succeeds
 from postmaster.signing_file import NotOurs, add_key, configured_elsewhere, lines_for, path_of
@@ -77,15 +89,13 @@ def keys() -> None:
 
 
 @keys.command(help="Make a signing key for DOMAIN, configure it, print its DNS record. No key is ever overwritten.")
-@click.argument("domain")
+@click.argument("domain", shell_complete=configured_domains)
 @click.option("--selector", help="The selector; default: this month, and -ed for Ed25519.")
 @click.option(
     "--rsa", "bits", type=click.Choice(["2048", "3072", "4096"]), help="An RSA key of that size; the default is 2048."
 )
 @click.option("--ed25519", is_flag=True, help="An Ed25519 key, to be used beside an RSA one.")
-@click.option(
-    "--keys", "folder", type=click.Path(path_type=Path), default=DEFAULT_KEYS, show_default=True, help="Where keys are."
-)
+@click.option("--keys", "folder", type=FOLDER, default=DEFAULT_KEYS, show_default=True, help="Where keys are.")
 @_CONFIG
 @click.option("--no-config", "is_printed", is_flag=True, help="Print the lines for the configuration; write none.")
 def new(
@@ -157,7 +167,7 @@ def _reload_signer() -> str:
 
 
 @keys.command(help="Print the DNS records of the configured keys, or of DOMAIN's alone.")
-@click.argument("domain", required=False)
+@click.argument("domain", required=False, shell_complete=configured_domains)
 @_CONFIG
 def show(domain: str | None, config: Path) -> None:
     """Print each record as a line for a zone file."""
@@ -172,7 +182,7 @@ def show(domain: str | None, config: Path) -> None:
 
 
 @keys.command(help="Ask the DNS whether the configured keys, or DOMAIN's alone, are published.")
-@click.argument("domain", required=False)
+@click.argument("domain", required=False, shell_complete=configured_domains)
 @_CONFIG
 def verify(domain: str | None, config: Path) -> None:
     """Print a line for each selector: its state, and what is wrong."""

@@ -22,6 +22,10 @@ else
     compdef _mailward_completion mailward
 fi"""
 
+# fish takes a description to its first comma.
+FISH_SPLIT = 'string split "," $completion'
+FISH_SPLIT_ONCE = 'string split --max 1 "," $completion'
+
 FILES = {"bash": "mailward", "zsh": "_mailward", "fish": "mailward.fish"}
 
 
@@ -34,6 +38,7 @@ def main(folder: Path) -> None:
         text = made.source_template % made.source_vars()
         if shell == "zsh" and "loadautofunc" not in text:
             text = text.replace(OLD_ZSH_END, ZSH_END)
+        text = text.replace(FISH_SPLIT, FISH_SPLIT_ONCE)
         folder.joinpath(name).write_text(text, encoding="utf-8")
 
 

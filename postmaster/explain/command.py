@@ -12,6 +12,9 @@ DESCRIPTION
     fields, and the output tells where each part is from. The message is judged as it is given, with whatever was added on the
     way to where it is stored. Without a configuration at its usual place the defaults are judged by, which is told.
 
+    TIME is one such as 2026-11-21T12:00:00Z, or seconds since 1970; by default it is that of the Received field. A zone file has
+    whole names, or $ORIGIN; of what it does not have there is no such name.
+
     For example:
 
     mailward explain message.eml
@@ -56,6 +59,7 @@ from mailward.settings.auth_verify import Settings
 from mailward.settings.common import Dns
 from mailward.settings.load import DEFAULT_PATH, Sections, read_sections, structure
 from mailward.settings.values import nameserver
+from postmaster.completion import ANY_FILE
 from postmaster.explain.as_json import as_json
 from postmaster.explain.envelope import Given, Untold, find_sending
 from postmaster.explain.explanation import explain as explain_message
@@ -113,7 +117,7 @@ def _read_path(_context: click.Context, _parameter: click.Parameter, value: str 
 
 
 @click.command()
-@click.argument("message", metavar="MESSAGE.eml")
+@click.argument("message", metavar="MESSAGE.eml", type=ANY_FILE)
 @click.option("--client-ip", metavar="ADDRESS", callback=_read_address, help="The client's address.")
 @click.option("--helo", metavar="NAME", help="The name it gave itself.")
 @click.option(
@@ -123,7 +127,12 @@ def _read_path(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.option("--received", metavar="N", type=int, help="The Received field that tells all this, 1 at the top.")
 @click.option("--now", metavar="TIME", callback=_read_time, help="When it came in, for signatures that expire.")
 @click.option(
-    "--zone", "zones", metavar="FILE", multiple=True, help="Answer from a zone file, not from the DNS; may be repeated."
+    "--zone",
+    "zones",
+    type=ANY_FILE,
+    metavar="FILE",
+    multiple=True,
+    help="Answer from a zone file, not from the DNS; may be repeated.",
 )
 @click.option("--json", "is_json", is_flag=True, help="One JSON object.")
 @click.option(

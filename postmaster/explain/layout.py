@@ -30,10 +30,14 @@ class Tone(Enum):
 
 
 class Span(NamedTuple):
-    """A piece of a line; its text is escaped when it is shown, whatever it is."""
+    """A piece of a line; its text is escaped when it is shown, whatever it is.
+
+    With `is_copied`, for what may be copied, a backslash stays as it is where all else is printable.
+    """
 
     text: str
     tone: Tone = Tone.PLAIN
+    is_copied: bool = False
 
 
 _PIECE = str | Span
@@ -103,8 +107,9 @@ class Page:
 def _words(pieces: Iterable[_PIECE], longest: int) -> Iterator[Span]:
     """Yield the words of the pieces, escaped, each with its tone; a word longer than a line is cut."""
     for piece in pieces:
-        text, tone = piece if isinstance(piece, Span) else (piece, Tone.PLAIN)
-        for word in printable(text).split(" "):
+        text, tone, is_copied = piece if isinstance(piece, Span) else Span(piece)
+        is_safe = is_copied and text.isascii() and text.isprintable()
+        for word in (text if is_safe else printable(text)).split(" "):
             for at in range(0, len(word), longest):
                 yield Span(word[at : at + longest], tone)
 

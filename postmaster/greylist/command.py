@@ -61,6 +61,7 @@ import click
 
 from mailward.model.greylist import Entry
 from mailward.settings.greylist import Settings, read_exemptions
+from postmaster.completion import ANY_FILE
 from postmaster.configured import ConfiguredGroup, config_path
 from postmaster.durations import ahead, read_duration
 from postmaster.explain.layout import printable
@@ -207,7 +208,7 @@ def stats(is_json: bool) -> None:
 
 
 @greylist.command(help="Write everything that has not expired to FILE or stdout, as JSON lines.")
-@click.argument("file", default="-")
+@click.argument("file", type=ANY_FILE, default="-")
 def export(file: str) -> None:
     """Write an export."""
     settings = _settings()
@@ -220,7 +221,7 @@ def export(file: str) -> None:
 
 
 @greylist.command("import", help="Take an export, postgrey's whitelists, or its database (a folder) into the state.")
-@click.argument("file")
+@click.argument("file", type=ANY_FILE)
 @click.option(
     "--as", "form", type=click.Choice([form.value for form in Form]), help="What FILE is, if it does not show."
 )

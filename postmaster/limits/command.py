@@ -67,6 +67,7 @@ from mailward.policy.owners import account_named
 from mailward.settings.policyd import Settings
 from mailward.settings.rule_set import read_rule_set
 from mailward.settings.values import Rate, read_rate
+from postmaster.completion import FOLDER, limits_of_accounts
 from postmaster.configured import ConfiguredGroup, config_path
 from postmaster.durations import read_duration
 from postmaster.explain.layout import printable
@@ -101,7 +102,7 @@ _WHY = click.option("--why", default="", metavar="TEXT", help="Why; the audit lo
 _POSTFIX = click.option(
     "--postfix-config",
     "postfix_folder",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     metavar="FOLDER",
     help="Where main.cf of that Postfix is; default: its own.",
 )
@@ -136,7 +137,14 @@ def show(account: str, is_all: bool, is_json: bool) -> None:
 @click.argument("account")
 @click.argument("rate", required=False)
 @click.option("--for", "lifetime", metavar="DURATION", help="For so long, such as 2d.")
-@click.option("--limit", "limit", default="", metavar="NAME", help="Of this limit; default: of every one.")
+@click.option(
+    "--limit",
+    "limit",
+    default="",
+    metavar="NAME",
+    shell_complete=limits_of_accounts,
+    help="Of this limit; default: of every one.",
+)
 @click.option("--end", "is_end", is_flag=True, help="Take back what was raised.")
 @_WHY
 def raise_(account: str, rate: str | None, lifetime: str | None, limit: str, is_end: bool, why: str) -> None:

@@ -33,7 +33,8 @@ DESCRIPTION
     mail from strangers (behind postscreen: by its `smtpd pass`), the verifier first; the signer by each submission service,
     last, and on port 25 where users can log in there or nowhere else. The policy server is asked before a
     permit_sasl_authenticated that would end the list, on port 25 as late as it can be. The smtpd that takes mail back from a
-    content filter asks nobody a second time. A service that has taken its list over from main.cf has a list of its own then.
+    content filter asks nobody a second time; where a filter gives strangers' mail back by the sendmail command, nothing that
+    comes by that is signed. A service that has taken its list over from main.cf has a list of its own then.
     Where nothing says who is asked about logins, Dovecot is.
 
     Mailward's own part is written into conf.d beside its configuration, Dovecot's into files of their own beside its own; never
@@ -67,6 +68,7 @@ from pathlib import Path
 import click
 
 from mailward.settings.load import DEFAULT_PATH
+from postmaster.completion import FOLDER, next_of
 from postmaster.explain.layout import printable
 from postmaster.json_text import fields_of
 from postmaster.opening import EX_NOPERM, EX_TEMPFAIL, leave
@@ -121,12 +123,15 @@ class Seen:
 @click.command(help="Let the running Postfix and Dovecot ask Mailward: show what that takes, do it, take it back.")
 @click.option("--apply", "is_apply", is_flag=True, help="Do what is shown; what was there is saved before.")
 @click.option("--undo", "is_undo", is_flag=True, help="Give back what was there before.")
-@click.option("--only", metavar="DAEMON,...", help="For these daemons alone; default: those that are installed.")
+@click.option(
+    "--only",
+    metavar="DAEMON,...",
+    shell_complete=lambda _context, _parameter, incomplete: next_of(tuple(FOLDERS), incomplete),
+    help="For these daemons alone; default: those that are installed.",
+)
 @click.option("--replace", "is_replace", is_flag=True, help="Take out other programs that do the same.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON object.")
-@click.option(
-    "-c", "--postfix-config", type=click.Path(path_type=Path), metavar="FOLDER", help="Another instance of Postfix."
-)
+@click.option("-c", "--postfix-config", type=FOLDER, metavar="FOLDER", help="Another instance of Postfix.")
 @click.option("--dovecot-config", type=click.Path(path_type=Path), metavar="FILE", help="Dovecot's configuration.")
 @click.option(
     "--config",

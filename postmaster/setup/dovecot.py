@@ -27,6 +27,7 @@ __all__ = ["DovecotFacts", "PostfixSide", "can_ask", "can_listen", "offered_sasl
 
 SASL_PATH = "private/auth"
 UNIT = "dovecot"
+INCLUDED = "conf.d/9?-mailward-*.conf"
 
 _WHY = {
     "sasl": "Postfix asks Dovecot who logs in: without that nobody can send through the submission services",
@@ -59,7 +60,9 @@ def plan_dovecot(facts: DovecotFacts, wanted: Wanted, postfix: PostfixSide = Pos
         return _found(Weight.WARNING, f"Dovecot {facts.version[0]}.{facts.version[1]} is not known: it stays as it is")
     if not facts.reads_conf_d:
         return _found(
-            Weight.WARNING, f"{facts.config} does not read conf.d/*.conf, where ours would be: it stays as it is"
+            Weight.WARNING,
+            f"{facts.config} does not read conf.d/*.conf, where ours would be: it stays as it is. With the line `!include_try "
+            f"{INCLUDED}` at its end it reads ours and nothing else; run this again then",
         )
     plan = Plan()
     if {"dkim-sign", "policyd"} & set(wanted.daemons):

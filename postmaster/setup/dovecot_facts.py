@@ -11,6 +11,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mailward.model.errors import ConfigError, Mistake
@@ -76,9 +77,10 @@ class Ours:
 class DovecotFacts:
     """Dovecot as the operator has it, without what is ours; and what is ours, octet by octet.
 
-    `version` is (2, 3) or (2, 4), or another that is not known here; `reads_conf_d` that dovecot.conf reads conf.d/*.conf, where
-    ours are. `pigeonhole` is the version of its Sieve and `sievec` the compiler's path, empty where there is none. `files` are
-    those of ours that are there, `examples` the shipped configuration by the names of its files, and `nonce` a fresh one.
+    `version` is (2, 3) or (2, 4), or another that is not known here; `reads_conf_d` that dovecot.conf reads those of conf.d
+    that are ours, as by conf.d/*.conf. `pigeonhole` is the version of its Sieve and `sievec` the compiler's path, empty where
+    there is none. `files` are those of ours that are there, `examples` the shipped configuration by the names of its files, and
+    `nonce` a fresh one.
     """
 
     version: tuple[int, int]
@@ -134,15 +136,20 @@ def _without_ours(config: Path, folder: Path) -> Path:
             continue
         made.mkdir()
         for entry in source.iterdir():
-            if entry not in left_out and entry.name != "conf.d":
+            if entry not in {*left_out, config} and entry.name != "conf.d":
                 (made / entry.name).symlink_to(entry)
-    return folder / config.name
+    # A whole path would lead out of the copy, to our files.
+    whole = re.compile(rb"^(\s*!include(?:_try)?\s+)" + re.escape(bytes(config.parent)) + b"/", re.MULTILINE)
+    copy = folder / config.name
+    copy.write_bytes(whole.sub(rb"\1", _read(config)))
+    return copy
 
 
 def _reads_conf_d(config: Path) -> bool:
     text = _read(config).decode("utf-8", "replace")
     included = re.findall(r"^\s*!include(?:_try)?\s+(\S+)", text, re.MULTILINE)
-    return any(Path(config.parent / each) == config.parent / "conf.d" / "*.conf" for each in included)
+    ours = [path for path in Ours(config.parent).all() if path.suffix == ".conf" and path.parent.name == "conf.d"]
+    return any(all(fnmatchcase(str(path), str(config.parent / each)) for path in ours) for each in included)
 
 
 def _read(path: Path) -> bytes:

@@ -63,6 +63,13 @@ PEERS = (
         is_replaceable=False,
     ),
     _peer(
+        "iRedAPD",
+        r"iredapd|:7777\b",
+        (GREYLIST, POLICYD),
+        "it stays; take greylisting and throttle out of the `plugins` of its settings.py",
+        is_replaceable=False,
+    ),
+    _peer(
         "cbpolicyd",
         r"cbpolicyd|cluebringer|:10031\b",
         (GREYLIST, POLICYD),

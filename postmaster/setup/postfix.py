@@ -8,7 +8,7 @@ from postmaster.setup.change import Plan, Wanted, Weight
 from postmaster.setup.peers import Peer
 from postmaster.setup.postfix_draft import Draft
 from postmaster.setup.postfix_facts import PostfixFacts
-from postmaster.setup.postfix_lists import called_servers
+from postmaster.setup.postfix_lists import called_servers, words
 from postmaster.setup.postfix_milters import plan_milters
 from postmaster.setup.postfix_policy import plan_policy
 from postmaster.setup.postfix_roles import roles
@@ -24,6 +24,7 @@ def plan_postfix(facts: PostfixFacts, wanted: Wanted, shipped: Lines | None = No
     plan_milters(draft, shipped)
     plan_policy(draft, shipped)
     _tell_of_postfix(draft)
+    _tell_of_classes(draft)
     for peer in dict.fromkeys(_peers(draft)):
         if peer.jobs & set(wanted.daemons) and not (wanted.is_replacing and peer.is_replaceable):
             draft.find(
@@ -40,6 +41,19 @@ def _tell_of_postfix(draft: Draft) -> None:
         draft.find(Weight.NOTE, f"other instances stay as they are: {others}; each has --postfix-config FOLDER")
     if not roles(facts):
         draft.find(Weight.REFUSAL, f"{facts.folder}/master.cf has no smtpd")
+
+
+def _tell_of_classes(draft: Draft) -> None:
+    """Name the peers that a class of the operator's asks; a class that is taken apart may be left with nothing in it."""
+    facts = draft.facts
+    for name in words(facts.expanded(facts.value("smtpd_restriction_classes"))):
+        for server in called_servers(facts.value(name)):
+            peer = draft.peer_of(server)
+            if peer is not None and peer.jobs & set(draft.wanted.daemons):
+                draft.find(
+                    Weight.WARNING,
+                    f"{peer.name} is asked, too, by {name} of smtpd_restriction_classes: take it out there",
+                )
 
 
 def _peers(draft: Draft) -> Iterator[Peer]:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 
 from postmaster.setup.change import Change, Finding, MainSetting, Plan, ServiceSetting, Wanted, Weight
 from postmaster.setup.peers import Peer, find_peer, our_daemon
-from postmaster.setup.postfix_facts import PostfixFacts, Service
+from postmaster.setup.postfix_facts import ASKED, PostfixFacts, Service
 from postmaster.setup.postfix_lists import compact, first_word, names, tokens, words
 
 # What may stand in an address without meaning something to Postfix's parser of lists.
 _ADDRESS = re.compile(r"[A-Za-z0-9_./:@\[\]%+-]+")
+_NAME = re.compile(r"\$[({]?(\w+)[)}]?")
 
 
 class Draft:
@@ -31,7 +32,7 @@ class Draft:
         main = (change for name, change in self._main.items() if name not in unnamed)
         order = [service.name for service in self.facts.services]  # what concerns one service is shown together
         services = sorted(self._services.values(), key=lambda change: order.index(change.service))
-        changes: tuple[Change, ...] = (*main, *services)
+        changes: tuple[Change, ...] = (*main, *self._unused(), *services)
         return Plan(changes, tuple(self._findings), ("postfix",) if changes else ())
 
     def find(self, weight: Weight, text: str) -> None:
@@ -98,6 +99,23 @@ class Draft:
             if name in self.facts.main and first_word(self.facts.main[name]) == address:
                 continue
             self.set_main(name, line.replace(first_word(line), address, 1), why)
+
+    def _unused(self) -> Iterable[MainSetting]:
+        """Yield the names that an operator has given to what is asked no more: Postfix complains of one that nobody uses."""
+        planned: list[MainSetting | ServiceSetting] = [*self._main.values(), *self._services.values()]
+        olds = (each.text for change in planned for each in tokens(change.old or ""))
+        given = dict.fromkeys(match.group(1) for old in olds if (match := _NAME.fullmatch(old)))
+        after = {name: value for name, value in self.facts.main.items() if name not in self._main}
+        services = (
+            value
+            for service in self.facts.services
+            for name, value in service.options.items()
+            if (service.name, name) not in self._services
+        )
+        values = [*after.values(), *services, *(change.new or "" for change in planned)]
+        for name in given:
+            if name in after and name not in ASKED and not any(names(value, name) for value in values):
+                yield MainSetting(name, after[name], None, "nothing names it any more")
 
     def _is_named(self, name: str) -> bool:
         """Tell whether a list names a parameter of ours: Postfix complains of one that nobody does."""

@@ -16,6 +16,7 @@ ASKED = (
     "compatibility_level",
     "content_filter",
     "disable_mime_output_conversion",
+    "inet_interfaces",
     "internal_mail_filter_classes",
     "mail_version",
     "message_strip_characters",
@@ -123,6 +124,8 @@ def read_postfix(folder: Path | None) -> PostfixFacts | None:
     options, more = output_of([*command, "-P"])
     services, _ = output_of([*command, "-M"])
     defaults = parse_settings(output_of([*command, *ASKED])[0])
+    # This one's default is made of another's, by an operator that is Postfix's to understand.
+    defaults |= parse_settings(output_of([*command, "-x", "smtpd_relay_before_recipient_restrictions"])[0])
     # A parameter that nobody names is not printed, only complained about.
     unused = dict(_UNUSED.findall(complaints + more))
     return PostfixFacts(

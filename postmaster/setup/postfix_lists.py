@@ -8,14 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 POLICY_CALL = "check_policy_service"
-_ENDS = ("permit", "reject", "defer")  # each answers for everybody
-_PERMITS = (
-    "permit_auth_destination",
-    "permit_mynetworks",
-    "permit_sasl_authenticated",
-    "permit_tls_all_clientcerts",
-    "permit_tls_clientcerts",
-)
+_ENDS = re.compile("permit|reject|defer")  # each answers for everybody
+_ENDS_OR_PERMITS = re.compile(f"{_ENDS.pattern}|permit_[a-z_]+")
+# Where Dovecot's quota-status listens: by its usual name, and at the ports of its manual and of docker-mailserver.
+_QUOTA = re.compile(r"quota-status|:(?:12340|65265)\b")
 _SEPARATORS = " \t\r\n,"
 _SPACE_AT_SIGNS = re.compile(r"\s*([{},=])\s*")
 _SPACE = re.compile(r"\s+")
@@ -29,10 +25,10 @@ class Token(NamedTuple):
 
 
 def tokens(value: str) -> list[Token]:
-    """Cut a list; a group in braces is one token.
+    """Cut a list; a group in braces is one token, or is in one, and what stands in it is not cut.
 
-    >>> [token.text for token in tokens("a, { unix:b, c=d }  $e")]
-    ['a', '{ unix:b, c=d }', '$e']
+    >>> [token.text for token in tokens("a, { unix:b, c=d }  $e, inline:{ f=g }")]
+    ['a', '{ unix:b, c=d }', '$e', 'inline:{ f=g }']
     """
     found, at = [], 0
     while at < len(value):
@@ -108,9 +104,9 @@ def with_call(value: str, server: str, *, before_permits: bool, expanded: Callab
     'permit_mynetworks, reject_unauth_destination, check_policy_service $p'
     """
     found = tokens(value)
-    stops = (_ENDS + _PERMITS) if before_permits else _ENDS
+    stops = _ENDS_OR_PERMITS if before_permits else _ENDS
     for at, token in enumerate(found):
-        is_end = bool({word.text for word in tokens(expanded(token.text))} & set(stops))
+        is_end = any(stops.fullmatch(word.text) for word in tokens(expanded(token.text)))
         if is_end or _asks_quota(found, at, expanded):
             start = found[at - 1].start if at and found[at - 1].text == "warn_if_reject" else token.start
             return f"{value[:start]}{POLICY_CALL} {server}, {value[start:]}"
@@ -125,17 +121,14 @@ def joined(items: Iterable[str]) -> str:
 def _asks_quota(found: list[Token], at: int, expanded: Callable[[str], str]) -> bool:
     """Tell whether Dovecot's quota-status is asked here: it answers OK by default, which ends the list."""
     is_call = found[at].text == POLICY_CALL and at + 1 < len(found)
-    return is_call and "quota-status" in expanded(found[at + 1].text)
+    return is_call and bool(_QUOTA.search(expanded(found[at + 1].text)))
 
 
 def _end_of(value: str, at: int) -> int:
-    if value[at] != "{":
-        while at < len(value) and value[at] not in _SEPARATORS:
-            at += 1
-        return at
+    """Return where a token ends: at a separator outside of braces, as Postfix has it."""
     depth = 0
     for place in range(at, len(value)):
-        depth += {"{": 1, "}": -1}.get(value[place], 0)
-        if depth == 0:
-            return place + 1
+        if depth == 0 and value[place] in _SEPARATORS:
+            return place
+        depth = max(depth + {"{": 1, "}": -1}.get(value[place], 0), 0)
     return len(value)

@@ -9,7 +9,14 @@ from postmaster.setup.peers import GREYLIST, SIGN, VERIFY
 from postmaster.setup.postfix_draft import Draft
 from postmaster.setup.postfix_facts import Service
 from postmaster.setup.postfix_lists import joined, words
-from postmaster.setup.postfix_roles import Role, has_postscreen, roles, takes_logins
+from postmaster.setup.postfix_roles import (
+    Role,
+    filters_returning_by_sendmail,
+    has_postscreen,
+    is_for_programs,
+    roles,
+    takes_logins,
+)
 from postmaster.setup.shipped import Lines
 
 FIRST, LAST = (VERIFY, GREYLIST), (SIGN,)
@@ -51,13 +58,30 @@ def plan_milters(draft: Draft, shipped: Lines) -> None:
 def _sign_local_mail(draft: Draft) -> None:
     """Sign what sendmail(1) takes; the signer is last, for whatever others add shall be signed."""
     kept = _others(draft, draft.facts.value("non_smtpd_milters"), (SIGN,))
+    if returning := filters_returning_by_sendmail(draft.facts):
+        draft.set_main("non_smtpd_milters", joined(kept), "strangers' mail comes back this way, and must not be signed")
+        draft.find(
+            Weight.WARNING,
+            f"mail of sendmail(1), and bounces, are not signed: the content filter {', '.join(returning)} gives strangers' mail "
+            "back by sendmail(1), and who forges your users' addresses would get your signature. Let it give mail back to an "
+            "smtpd of its own at loopback (Postfix's FILTER_README), or be a milter",
+        )
+        return
     draft.set_main(
         "non_smtpd_milters", joined([*kept, MILTERS[SIGN]]), "mail of programs on this machine: sendmail(1), cron"
     )
+    pickup = next((service for service in draft.facts.services if service.program == "pickup"), None)
+    if pickup is not None and _has_no_milters(draft, pickup):
+        draft.find(
+            Weight.WARNING,
+            f"{pickup.name}: receive_override_options has no_milters: mail of sendmail(1) is not signed",
+        )
 
 
 def _plain_settings(draft: Draft, lines: Mapping[str, str]) -> None:
     for name, line in lines.items():
+        if name == "internal_mail_filter_classes" and filters_returning_by_sendmail(draft.facts):
+            continue  # they would meet non_smtpd_milters, where the signer is not
         if name in _ADDED_TO:
             _add_to(draft, name, line)
         elif name in _WHY and draft.facts.main.get(name, line) == line:
@@ -103,6 +127,8 @@ def _plan_service(draft: Draft, service: Service, role: Role, *, has_submission:
         Role.SUBMISSION: {*LAST},
         Role.FILTERED: set[str](),
     }[role]
+    if is_for_programs(service, draft.facts):
+        fitting -= {*FIRST}
     # What --only leaves out stays where it is.
     here = {each: MILTERS[each] for each in (*FIRST, *LAST) if each in fitting and draft.wants(each)}
     here |= {each: token for each, token in present.items() if each in MILTERS and not draft.wants(each)}
@@ -110,7 +136,9 @@ def _plan_service(draft: Draft, service: Service, role: Role, *, has_submission:
         del here[each]
     kept = _others(draft, old, _jobs_at(role, takes_own_mail=takes_own_mail))
     new = [*(here[each] for each in FIRST if each in here), *kept, *(here[each] for each in LAST if each in here)]
-    why = _why(role, set(here)) + (_INSTEAD if kept and "smtpd_milters" not in service.options else "")
+    why = _why(role, set(here), has_logins=takes_logins(service, draft.facts)) + (
+        _INSTEAD if kept and "smtpd_milters" not in service.options else ""
+    )
     draft.set_service(service, "smtpd_milters", joined(new), why)
     if SIGN in here and role is Role.SUBMISSION and "milter_macro_daemon_name" not in service.options:
         draft.set_service(
@@ -139,23 +167,22 @@ def _is_replaced(draft: Draft, token: str, jobs: Iterable[str]) -> bool:
     return done == peer.jobs or bool(done & set(jobs))
 
 
-def _why(role: Role, here: set[str]) -> str:
+def _why(role: Role, here: set[str], *, has_logins: bool) -> str:
     if role is Role.FILTERED:
         return "mail that comes back from a content filter has been judged and signed already"
     if role is Role.SUBMISSION:
         return "your users' mail is signed; the signer is last, for what others add shall be signed, too"
     texts = {
         VERIFY: "strangers' mail is judged, before another milter changes what was signed",
-        GREYLIST: "strangers are put off once, behind the verifier",
-        SIGN: "and users who log in here are signed for",
+        GREYLIST: "strangers are put off once" + (", behind the verifier" if VERIFY in here else ""),
+        SIGN: "users who log in here are signed for" if has_logins else "mail from the signer's `networks` is signed",
     }
     return "; ".join(text for daemon, text in texts.items() if daemon in here) or "nothing of ours belongs here"
 
 
 def _without_content(draft: Draft, service: Service, here: set[str]) -> set[str]:
     """Return the milters that would see nothing there, and say so."""
-    options = words(draft.facts.expanded(draft.facts.value("receive_override_options", service)))
-    if here and "no_milters" in options:
+    if here and _has_no_milters(draft, service):
         draft.find(Weight.WARNING, f"{service.name}: receive_override_options has no_milters: no milter is asked there")
     blind = {each for each in _NEEDS_CONTENT if each in here and draft.wants(each)}
     if blind and draft.facts.expanded(draft.facts.value("smtpd_proxy_filter", service)):
@@ -168,10 +195,19 @@ def _without_content(draft: Draft, service: Service, here: set[str]) -> set[str]
     return set()
 
 
+def _has_no_milters(draft: Draft, service: Service) -> bool:
+    return "no_milters" in words(draft.facts.expanded(draft.facts.value("receive_override_options", service)))
+
+
 def _tell_of_services(draft: Draft, found: list[tuple[Service, Role]]) -> None:
     """Say past whom mail goes."""
     facts = draft.facts
     strangers = [service for service, role in found if role is Role.STRANGERS]
+    if draft.wants(*FIRST) and strangers and all(is_for_programs(service, facts) for service in strangers):
+        draft.find(
+            Weight.NOTE,
+            f"inet_interfaces = {facts.value('inet_interfaces')}: no stranger reaches this Postfix; nobody is judged or put off",
+        )
     if has_postscreen(facts) and not any(service.kind == "pass" for service in strangers):
         draft.find(Weight.WARNING, "postscreen has no `smtpd pass` behind it in master.cf: it can hand mail to nobody")
     if draft.wants(GREYLIST) and has_postscreen(facts) and _has_deep_tests(draft):
@@ -191,24 +227,29 @@ def _tell_of_services(draft: Draft, found: list[tuple[Service, Role]]) -> None:
 
 def _tell_of_signing(draft: Draft, found: list[tuple[Service, Role]], strangers: list[Service]) -> None:
     facts = draft.facts
+    signs_sendmail = not filters_returning_by_sendmail(facts)
     has_submission = any(role is Role.SUBMISSION for _, role in found)
     if not has_submission and not any(takes_logins(service, facts) for service in strangers):
         draft.find(
             Weight.NOTE,
             "nobody can log in: no submission service is in master.cf, and port 25 takes no logins. Mail from the signer's "
-            "`networks` and of sendmail(1) is signed. A submission service: examples/postfix/dkim-sign.master.cf",
+            f"`networks`{' and of sendmail(1)' if signs_sendmail else ''} is signed. A submission service: "
+            "examples/postfix/dkim-sign.master.cf",
         )
     if has_submission and strangers and not any(takes_logins(service, facts) for service in strangers):
         draft.find(
             Weight.NOTE,
             "programs that hand mail to port 25 without a login, from mynetworks, are not signed for: let them use a "
-            "submission service or sendmail(1)",
+            f"submission service{' or sendmail(1)' if signs_sendmail else ''}",
         )
-    if facts.value("content_filter"):
+    users = [None, *(service for service, role in found if role is Role.SUBMISSION)]
+    filters = dict.fromkeys(each for where in users if (each := facts.expanded(facts.value("content_filter", where))))
+    if filters:
         draft.find(
             Weight.NOTE,
-            f"content_filter = {facts.value('content_filter')}: mail is signed before the filter sees it; a filter that "
-            "changes text or signed fields (a footer, a new Subject) breaks signatures",
+            f"content_filter = {', '.join(filters)}: mail is signed before the filter sees it; a filter that changes text or "
+            "signed fields (a footer, a new Subject) breaks signatures"
+            + (", and amavisd signs a second time with $enable_dkim_signing" if "amavis" in "".join(filters) else ""),
         )
 
 

@@ -6,7 +6,7 @@ from postmaster.setup.change import Weight
 from postmaster.setup.peers import POLICYD
 from postmaster.setup.postfix_draft import Draft
 from postmaster.setup.postfix_facts import Service
-from postmaster.setup.postfix_lists import called_servers, with_call, without_calls
+from postmaster.setup.postfix_lists import called_servers, with_call, without_calls, words
 from postmaster.setup.postfix_roles import Role, roles, takes_logins
 from postmaster.setup.shipped import Lines
 
@@ -28,7 +28,8 @@ _WHY_RECIPIENTS = "limits count each recipient, and stop a suspended account; as
 _WHY_LATE = "port 25; asked late, for what is refused afterwards has been counted by then"
 _WHY_WHOLE = "limits of octets want the whole message; and by its queue id an account's mail is found in the queue"
 _WHY_FILTERED = (
-    "mail that comes back from a content filter has been counted already: what main.cf had until now stays here"
+    "mail that comes back here, from a content filter or a quarantine, has been counted already: what main.cf had until now "
+    "stays here"
 )
 
 
@@ -46,10 +47,7 @@ def plan_policy(draft: Draft, shipped: Lines) -> None:
         if role is Role.FILTERED:
             _plan_filtered(draft, service, replaced)
     if draft.facts.expanded(draft.facts.value("smtpd_relay_before_recipient_restrictions")) == "no":
-        draft.find(
-            Weight.NOTE,
-            "smtpd_relay_before_recipient_restrictions = no: strangers who try to relay are counted before they are refused",
-        )
+        _tell_of_relaying(draft)
 
 
 def _plan_port_25(draft: Draft, services: list[Service], replaced: dict[str, str]) -> None:
@@ -65,6 +63,18 @@ def _plan_port_25(draft: Draft, services: list[Service], replaced: dict[str, str
         logs_in = any(takes_logins(service, draft.facts) for service in inheriting)
         new = _asking(draft, _text(draft, inheriting[0], RECIPIENTS, replaced), PORT_25, before_permits=logs_in)
         draft.set_main(RECIPIENTS, new, _WHY_RECIPIENTS if logs_in else _WHY_LATE)
+
+
+def _tell_of_relaying(draft: Draft) -> None:
+    """Say that strangers who try to relay are counted, unless main.cf's list refuses them before it asks."""
+    found = words(draft.main_after(RECIPIENTS))
+    before = found[: found.index(PORT_25)] if PORT_25 in found else []
+    if PORT_25 in found and not {"reject_unauth_destination", "defer_unauth_destination"} & set(before):
+        draft.find(
+            Weight.NOTE,
+            "smtpd_relay_before_recipient_restrictions = no, the default with a compatibility_level below 3.6: strangers who "
+            "try to relay are counted before they are refused",
+        )
 
 
 def _plan_submission(draft: Draft, service: Service, replaced: dict[str, str]) -> None:

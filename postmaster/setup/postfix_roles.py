@@ -1,4 +1,8 @@
-"""What each smtpd of a Postfix is for: mail from strangers, from users who log in, or back from a content filter. No I/O."""
+"""What each smtpd of a Postfix is for: mail from strangers, from users who log in, or back from a content filter. No I/O.
+
+Like a filter's counts a port for mynetworks alone at which the operator has switched off all milters: mail let out of a
+quarantine, a watchdog's.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +37,39 @@ def takes_logins(service: Service, facts: PostfixFacts) -> bool:
     return facts.expanded(facts.value("smtpd_sasl_auth_enable", service)).strip() == "yes"
 
 
+def is_for_programs(service: Service, facts: PostfixFacts) -> bool:
+    """Tell whether no stranger reaches a port, as of a null client: but through a proxy of this machine's he may."""
+    is_loopback = facts.expanded(facts.value("inet_interfaces")).strip() in ("loopback-only", "localhost")
+    return is_loopback and not facts.value("smtpd_upstream_proxy_protocol", service)
+
+
 def has_postscreen(facts: PostfixFacts) -> bool:
     """Tell whether postscreen answers a port."""
     return any(service.program == "postscreen" and service.kind == "inet" for service in facts.services)
 
 
+def filters_returning_by_sendmail(facts: PostfixFacts) -> list[str]:
+    """Return the content filters of smtpd that give mail back by sendmail(1), among what programs here send.
+
+    A filter that pipe(8) runs says so in its command; of a script it is to be assumed where no smtpd takes mail back.
+    """
+    found = roles(facts)
+    has_return = any(role is Role.FILTERED for _, role in found)
+    values = (facts.value("content_filter", service) for service in (None, *(service for service, _ in found)))
+    transports = dict.fromkeys(facts.expanded(value).partition(":")[0] for value in values)
+    piped = {service.place: service.command for service in facts.services if service.program == "pipe"}
+    return [each for each in transports if each in piped and ("sendmail" in piped[each] or not has_return)]
+
+
 def _role(service: Service, facts: PostfixFacts) -> Role:
     port = service.place.rpartition(":")[2]
-    if port in _SUBMISSION_PORTS or _is_for_logins(service, facts):
+    if port in _SUBMISSION_PORTS:
+        return Role.SUBMISSION
+    is_inside = service.kind == "inet" and port not in _SMTP_PORTS and _is_for_networks(service, facts)
+    # Before all else: a filter may give users' mail back at a port of its own, which calls it ORIGINATING.
+    if is_inside and (service.options.get("content_filter") == "" or service.options.get("smtpd_milters") == ""):
+        return Role.FILTERED
+    if _is_for_logins(service, facts):
         return Role.SUBMISSION
     if service.kind != "inet" or port in _SMTP_PORTS:
         return Role.STRANGERS
@@ -48,7 +77,7 @@ def _role(service: Service, facts: PostfixFacts) -> Role:
     if service.place.startswith(_LOOPBACK):
         return Role.FILTERED if is_told or _has_filter(facts) else Role.STRANGERS
     # A filter on another machine, or in a container. Judged again there the mail would lose its first verdict.
-    return Role.FILTERED if is_told and _is_for_networks(service, facts) else Role.STRANGERS
+    return Role.FILTERED if is_told and is_inside else Role.STRANGERS
 
 
 def _is_for_logins(service: Service, facts: PostfixFacts) -> bool:

@@ -63,8 +63,8 @@ def _show(page: Page, change: Change) -> None:
                 page.verbatim(line)
         return
     page.line(Span(change.name, Tone.STRONG))
-    # master.cf has lists without white space, which no line would hold.
-    old, new = (_spaced(each) if isinstance(change, ServiceSetting) else each for each in (change.old, change.new))
+    # There are lists without white space, in master.cf all of them, which no line would hold.
+    old, new = (_spaced(each) for each in (change.old, change.new))
     if old is not None or new is None:
         page.row("  from", _value(old))
     page.row("  to", _value(new))
@@ -72,11 +72,23 @@ def _show(page: Page, change: Change) -> None:
 
 
 def _spaced(text: str | None) -> str | None:
-    return text and ", ".join(token.text for token in tokens(text))
+    """Return a list with a blank behind each comma; one that has blanks already stays as it is.
+
+    >>> _spaced("a,{b,c=d}"), _spaced("a {b,c}"), _spaced("a, b")
+    ('a, {b,c=d}', 'a {b,c}', 'a, b')
+    """
+    if text is None:
+        return None
+    found = tokens(text)
+    ends = [*(token.start for token in found), len(text)][1:]
+    gaps = (text[token.start + len(token.text) : end] for token, end in zip(found, ends, strict=True))
+    return "".join(token.text + (", " if gap == "," else gap) for token, gap in zip(found, gaps, strict=True))
 
 
-def _value(text: str | None) -> str | Span:
-    return _NOTHING if text is None else text or Span("(empty)", Tone.FAINT)
+def _value(text: str | None) -> Span:
+    if text is None:
+        return _NOTHING
+    return Span(text, is_copied=True) if text else Span("(empty)", Tone.FAINT)
 
 
 def _difference(change: FileText) -> Iterator[str]:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from postmaster.setup import command, journal, running
@@ -78,6 +79,36 @@ def test_comments_of_our_files_are_counted_and_not_shown(here: SettingUp) -> Non
         "+ }",
         "(3 lines of comments and blank lines)",
     ]
+
+
+def test_what_may_be_copied_is_shown_as_it_is(here: SettingUp) -> None:
+    def shown(value: str) -> str:
+        page = click.unstyle(page_of(Plan((MainSetting("x", None, value, "why"),)), here.facts(), 80))
+        return next(line.removeprefix("    to").strip() for line in page.splitlines() if line.startswith("    to"))
+
+    assert shown("\\0") == "\\0"
+    assert shown("a,{b,c=d},e f") == "a, {b,c=d}, e f"
+    assert shown("\\\x1b") == "\\\\\\x1b"  # beside what must not reach a terminal a backslash is escaped, too
+
+
+def test_a_default_that_follows_from_another_is_read(here: SettingUp) -> None:
+    name = "smtpd_relay_before_recipient_restrictions"
+    assert here.facts().value(name) == "yes"
+    here.add("main.cf", "compatibility_level = 2\n")
+    assert here.facts().value(name) == "no"
+
+
+def test_peers_with_names_of_their_own_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"dkim_milter": PEERS["smtpd_milters"], "smtpd_milters": "$dkim_milter"}
+    with open_folder() as folder:
+        here = SettingUp(folder, settings)
+        monkeypatch.setattr(journal, "BACKUPS", here.backups)
+        monkeypatch.setattr(running, "words_on_a_terminal", lambda _command: (0, []))
+        before = here.files()
+        here.run("--apply", "--replace")
+        assert "dkim_milter" not in here.postconf("-n") + here.postconf("-P")
+        here.run("--undo")
+        assert here.files() == before
 
 
 def test_json_has_each_change(here: SettingUp) -> None:

@@ -16,7 +16,7 @@ import pytest
 from mailward.model.errors import ConfigError
 from postmaster.setup.apply import NotApplied, apply_plan
 from postmaster.setup.change import FileText, Plan, Wanted
-from postmaster.setup.dovecot import PostfixSide, plan_dovecot
+from postmaster.setup.dovecot import INCLUDED, PostfixSide, plan_dovecot
 from postmaster.setup.dovecot_facts import DovecotFacts, read_dovecot
 from postmaster.setup.own import FILE, HEAD, plan_own
 from postmaster.setup.running import Programs
@@ -291,5 +291,20 @@ def test_what_dovecot_includes_is_found() -> None:
         text = machine.config.read_text()
         machine.config.write_text(text.replace("!include conf.d/*.conf", f"!include_try {machine.etc}/conf.d/*.conf"))
         assert machine.facts().reads_conf_d
-        machine.config.write_text(text.replace("!include conf.d/*.conf", "#!include conf.d/*.conf"))
-        assert not machine.facts().reads_conf_d
+        machine.config.write_text(text.replace("!include conf.d/*.conf", f"!include_try {INCLUDED}"))
+        assert machine.facts().reads_conf_d
+        for other in ("#!include conf.d/*.conf", "!include conf.d/10-*.conf", "!include_try iredmail/*.conf"):
+            machine.config.write_text(text.replace("!include conf.d/*.conf", other))
+            assert not machine.facts().reads_conf_d
+
+
+def test_what_is_ours_is_left_out_where_it_is_included_by_its_whole_path() -> None:
+    with open_folder() as folder:
+        machine = Machine(folder)
+        text = machine.config.read_text()
+        machine.config.write_text(text.replace("!include conf.d/*.conf", f"!include {machine.etc}/conf.d/*.conf"))
+        ours = machine.facts().ours
+        ours.logins.write_text("auth_policy_server_url = http://127.0.0.1:9465/\n")
+        assert machine.facts().settings.get("auth_policy_server_url") == ""
+        assert machine.facts().settings.get("auth_verbose") == "yes"
+        assert machine.facts().files == {ours.logins: ours.logins.read_bytes()}

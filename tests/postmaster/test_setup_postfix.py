@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from postmaster.setup.change import Weight
+from postmaster.setup.change import MainSetting, Plan, ServiceSetting, Weight
 from postmaster.setup.postfix_facts import PostfixFacts
 from tests.postmaster.setting_up import (
     ALL,
@@ -31,6 +31,7 @@ LATE = "check_policy_service $mailward_policyd"
 OPENDKIM, OPENDMARC = "inet:localhost:8891", "unix:opendmarc/opendmarc.sock"
 USUAL = "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination"
 LOGIN = {"smtpd_sasl_auth_enable": "yes"}
+PIPED = {"spam/unix": "pipe"}
 
 
 def with_filter(options: Mapping[str, str] | None = None) -> dict[str, Mapping[str, str]]:
@@ -57,6 +58,14 @@ PLANNED: dict[str, tuple[PostfixFacts, dict[str, str | None]]] = {
     "postscreen-hands-on-to-pass": (
         postfix(services={"smtp/inet": {}, "smtpd/pass": {}, **SUBMISSION}, programs={"smtp/inet": "postscreen"}),
         {f"{ON_25} {MILTERS}": None, f"smtpd/pass {MILTERS}": JUDGED},
+    ),
+    "a-null-client": (
+        postfix({"inet_interfaces": "loopback-only"}, PORT_25),
+        {f"{ON_25} {MILTERS}": SIGNED, "mailward_greylist": None, "non_smtpd_milters": SIGNED},
+    ),
+    "behind-a-proxy-of-this-machine": (
+        postfix({"inet_interfaces": "loopback-only", "smtpd_upstream_proxy_protocol": "haproxy"}),
+        {f"{ON_25} {MILTERS}": JUDGED},
     ),
     "several-ports-for-strangers": (
         postfix(services={**PORT_25, "2525/inet": {}, **SUBMISSION}),
@@ -97,6 +106,39 @@ PLANNED: dict[str, tuple[PostfixFacts, dict[str, str | None]]] = {
         postfix({MILTERS: "$mailward_auth_verify"}, with_filter()),
         {f"{REINJECTED} {MILTERS}": ""},
     ),
+    "users-mail-that-a-filter-gives-back": (
+        postfix(
+            {**LOGIN, "content_filter": "amavis:[127.0.0.1]:10024"},
+            with_filter({"milter_macro_daemon_name": "ORIGINATING", RECIPIENTS: "permit_mynetworks,reject"}),
+        ),
+        {f"{REINJECTED} {MILTERS}": None, f"{REINJECTED} {RECIPIENTS}": None, f"{REINJECTED} {WHOLE}": None},
+    ),
+    "networks-whose-mail-no-milter-sees": (
+        postfix(
+            {**LOGIN, RECIPIENTS: USUAL},
+            {
+                ON_25: {"smtpd_sasl_auth_enable": "no"},
+                "590/inet": {"smtpd_client_restrictions": "permit_mynetworks,reject", MILTERS: ""},
+            },
+        ),
+        {f"590/inet {MILTERS}": None, RECIPIENTS: f"{USUAL}, {LATE}", f"590/inet {RECIPIENTS}": USUAL.replace(" ", "")},
+    ),
+    "a-filter-that-gives-back-by-sendmail": (
+        postfix(services={ON_25: {"content_filter": "spam"}, **SUBMISSION, "spam/unix": {}}, programs=PIPED),
+        {"non_smtpd_milters": None, "internal_mail_filter_classes": None, f"{AT_SUBMISSION} {MILTERS}": SIGNED},
+    ),
+    "what-it-gives-back-was-signed-until-now": (
+        postfix(
+            {"content_filter": "spam:", "non_smtpd_milters": f"unix:x/x.sock, {SIGNED}"},
+            {**PORT_25, "spam/unix": {}},
+            PIPED,
+        ),
+        {"non_smtpd_milters": "unix:x/x.sock"},
+    ),
+    "a-filter-that-gives-back-to-an-smtpd": (
+        postfix({"content_filter": "spam"}, {**with_filter(), "spam/unix": {}}, PIPED),
+        {"non_smtpd_milters": SIGNED},
+    ),
     "a-permit-would-end-the-list": (
         postfix(services={**PORT_25, AT_SUBMISSION: {**LOGIN, RECIPIENTS: "permit_sasl_authenticated,reject"}}),
         {f"{AT_SUBMISSION} {RECIPIENTS}": f"{ASKED},permit_sasl_authenticated,reject"},
@@ -112,6 +154,18 @@ PLANNED: dict[str, tuple[PostfixFacts, dict[str, str | None]]] = {
             }
         ),
         {f"{AT_SUBMISSION} {RECIPIENTS}": f"reject_non_fqdn_recipient,{ASKED},permit_sasl_authenticated,reject"},
+    ),
+    "before-any-permit": (
+        postfix(services={AT_SUBMISSION: {**LOGIN, RECIPIENTS: "permit_inet_interfaces,permit_sasl_authenticated"}}),
+        {f"{AT_SUBMISSION} {RECIPIENTS}": f"{ASKED},permit_inet_interfaces,permit_sasl_authenticated"},
+    ),
+    "a-table-in-braces": (
+        postfix(
+            services={
+                AT_SUBMISSION: {**LOGIN, RECIPIENTS: "check_x inline:{ a=b, {c = d} }, permit_sasl_authenticated"}
+            }
+        ),
+        {f"{AT_SUBMISSION} {RECIPIENTS}": f"check_x,inline:{{a=b,{{c=d}}}},{ASKED},permit_sasl_authenticated"},
     ),
     "debians-mua-restrictions": (
         postfix(
@@ -153,6 +207,10 @@ PLANNED: dict[str, tuple[PostfixFacts, dict[str, str | None]]] = {
     "before-quota-status": (
         postfix({RECIPIENTS: f"{USUAL}, check_policy_service unix:private/quota-status"}),
         {RECIPIENTS: f"{USUAL}, {LATE}, check_policy_service unix:private/quota-status"},
+    ),
+    "before-quota-status-at-its-port": (
+        postfix({RECIPIENTS: f"{USUAL}, check_policy_service inet:127.0.0.1:12340"}),
+        {RECIPIENTS: f"{USUAL}, {LATE}, check_policy_service inet:127.0.0.1:12340"},
     ),
     "logins-on-port-25-are-counted": (
         postfix({**LOGIN, RECIPIENTS: USUAL}, PORT_25),
@@ -288,6 +346,31 @@ def test_replace_leaves_a_verifier_where_only_the_signer_is_wanted() -> None:
     assert found[f"{AT_SUBMISSION} {MILTERS}"] == f"{OPENDMARC},{SIGNED}"
 
 
+NAMED = {"dkim": OPENDKIM, "dmarc": OPENDMARC, MILTERS: "$dkim, ${dmarc}", "non_smtpd_milters": "$dkim"}
+
+
+def gone(made: Plan) -> set[str]:
+    return {change.name for change in made.changes if isinstance(change, MainSetting) and change.new is None}
+
+
+def test_replace_takes_out_the_names_that_peers_had_been_given() -> None:
+    made = plan(postfix(NAMED), is_replacing=True)
+    assert gone(made) == {"dkim", "dmarc"}
+    assert plan(after(postfix(NAMED), made), is_replacing=True).changes == ()
+
+
+def test_a_name_that_is_still_in_use_stays() -> None:
+    facts = postfix({**NAMED, "other": "$dkim"})
+    assert gone(plan(facts, is_replacing=True)) == {"dmarc"}
+    assert gone(plan(facts)) == set()
+
+
+def test_a_peer_that_a_class_asks_is_named() -> None:
+    facts = postfix({"smtpd_restriction_classes": "grey", "grey": "check_policy_service inet:127.0.0.1:10023"})
+    assert "postgrey is asked, too, by grey of smtpd_restriction_classes" in findings(plan(facts), Weight.WARNING)
+    assert "postgrey" not in findings(plan(facts, VERIFY), Weight.WARNING)
+
+
 def test_replace_leaves_rspamd() -> None:
     made = plan(postfix({MILTERS: "inet:localhost:11332"}), is_replacing=True)
     assert new_values(made)[f"{ON_25} {MILTERS}"] == f"{JUDGED},inet:localhost:11332"
@@ -307,6 +390,7 @@ def test_replace_leaves_rspamd() -> None:
         ("unix:/run/rspamd/milter.sock", "rspamd"),
         ("local:milter-greylist/milter-greylist.sock", "milter-greylist"),
         ("inet:127.0.0.1:10040", "postfwd"),
+        ("inet:127.0.0.1:7777", "iRedAPD"),
     ],
 )
 def test_peers_are_known_by_their_addresses(address: str, peer: str) -> None:
@@ -318,6 +402,26 @@ def test_peers_are_known_by_their_addresses(address: str, peer: str) -> None:
 # A Postfix, the weight of what is said, a piece of it.
 TOLD: dict[str, tuple[PostfixFacts, Weight, str]] = {
     "no-milters": (postfix({"receive_override_options": "no_milters"}), Weight.WARNING, "no milter is asked there"),
+    "no-milters-for-sendmail": (
+        postfix({"receive_override_options": "no_milters"}, {**PORT_25, "pickup/unix": {}}, {"pickup/unix": "pickup"}),
+        Weight.WARNING,
+        "pickup/unix: receive_override_options has no_milters: mail of sendmail(1) is not signed",
+    ),
+    "a-filter-that-gives-back-by-sendmail": (
+        postfix({"content_filter": "spam"}, {**PORT_25, "spam/unix": {}}, PIPED),
+        Weight.WARNING,
+        "the content filter spam gives strangers' mail back by sendmail(1)",
+    ),
+    "a-filter-for-users-alone": (
+        postfix(services={AT_SUBMISSION: {**LOGIN, "content_filter": "smtp-amavis:[127.0.0.1]:10026"}}),
+        Weight.NOTE,
+        "amavisd signs a second time",
+    ),
+    "a-null-client": (
+        postfix({"inet_interfaces": "loopback-only"}, PORT_25),
+        Weight.NOTE,
+        "no stranger reaches this Postfix",
+    ),
     "milter-maps": (postfix({"smtpd_milter_maps": "cidr:/etc/postfix/m"}), Weight.WARNING, "DISABLE"),
     "before-queue-filter": (
         postfix({"smtpd_proxy_filter": "127.0.0.1:10024"}, with_filter({"smtpd_proxy_filter": ""})),
@@ -361,6 +465,27 @@ TOLD: dict[str, tuple[PostfixFacts, Weight, str]] = {
 @pytest.mark.parametrize(("facts", "weight", "text"), TOLD.values(), ids=TOLD)
 def test_what_is_seen_is_told(facts: PostfixFacts, weight: Weight, text: str) -> None:
     assert text in findings(plan(facts), weight)
+
+
+def test_who_is_refused_before_policyd_is_asked_is_not_counted() -> None:
+    facts = postfix({"smtpd_relay_before_recipient_restrictions": "no", RECIPIENTS: USUAL})
+    assert "counted before" not in findings(plan(facts), Weight.NOTE)
+
+
+def test_why_says_who_is_signed_for() -> None:
+    def why(facts: PostfixFacts, *daemons: str) -> str:
+        changes = plan(facts, *daemons).changes
+        return next(each.why for each in changes if isinstance(each, ServiceSetting) and each.name == MILTERS)
+
+    assert why(postfix(services=PORT_25)).endswith("behind the verifier; mail from the signer's `networks` is signed")
+    assert why(postfix(LOGIN, PORT_25), SIGN) == "users who log in here are signed for"
+    assert why(postfix(), GREYLIST) == "strangers are put off once"
+
+
+def test_pickup_with_its_milters_is_no_reason_to_warn() -> None:
+    services = {**PORT_25, "pickup/unix": {"receive_override_options": ""}}
+    facts = postfix({"receive_override_options": "no_milters"}, services, {"pickup/unix": "pickup"})
+    assert "sendmail(1)" not in findings(plan(facts), Weight.WARNING)
 
 
 @pytest.mark.parametrize("weight", [Weight.WARNING, Weight.REFUSAL])
