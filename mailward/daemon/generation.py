@@ -59,3 +59,14 @@ class Tally:
     silent: int = 0
     reloads: int = 0
     failed_reloads: int = 0
+    was_last_refused: bool = False
+
+    def reload_done(self) -> None:
+        """Count a new configuration that serves."""
+        self.reloads += 1
+        self.was_last_refused = False
+
+    def reload_refused(self) -> None:
+        """Count one that cannot, while the old one goes on."""
+        self.failed_reloads += 1
+        self.was_last_refused = True

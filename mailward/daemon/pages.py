@@ -36,7 +36,8 @@ class Pages(Collector):
         self._metrics = metrics
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        self._history = History(len(metrics.totals()), metrics.gauge_cells(), time.monotonic())
+        self._began = time.monotonic()  # the time of day may jump
+        self._history = History(len(metrics.totals()), metrics.gauge_cells(), self._began)
         self._next_look = 0.0
         self._policy = policy()
 
@@ -61,7 +62,8 @@ class Pages(Collector):
             self._history.take(self._metrics.totals(), now)
 
     def _page(self) -> str:
-        moment = Moment(time.monotonic(), time.time())
+        now = time.monotonic()
+        moment = Moment(now, time.time(), now - self._began)
         totals = self._metrics.totals()
         self._history.take(totals, moment.monotonic)
         numbers = Numbers(self._metrics, self._history, totals)
@@ -113,6 +115,11 @@ class Pages(Collector):
         reloads.add_metric(["done"], tally.reloads)
         reloads.add_metric(["refused"], tally.failed_reloads)
         yield reloads
+        yield GaugeMetricFamily(
+            f"{prefix}_last_reload_successful",
+            "1 where the last reload, if there was one, was done; 0 while the old configuration goes on.",
+            not tally.was_last_refused,
+        )
         yield GaugeMetricFamily(f"{prefix}_start_time_seconds", "When the supervisor started.", supervisor.started)
         info = GaugeMetricFamily(f"{prefix}_info", "Always 1; the version is the label.", labels=["version"])
         info.add_metric([mailward.__version__], 1)

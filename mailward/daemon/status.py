@@ -101,9 +101,8 @@ class StatusServer:
             self._is_paused = True
             return
         connection.setblocking(False)
-        if len(self._clients) >= MAX_CLIENTS:
-            connection.close()
-            return
+        if len(self._clients) >= MAX_CLIENTS:  # who keeps us waiting makes room: a scrape takes milliseconds
+            self._close(next(iter(self._clients.values())))
         client = _Client(connection, time.monotonic())
         self._clients[connection] = client
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(client))
@@ -163,9 +162,11 @@ class StatusServer:
             self._close(client)
 
     def _close(self, client: _Client) -> None:
+        """Close a client's connection; one that has made room may have an event left in the same turn of the loop."""
+        if self._clients.pop(client.connection, None) is None:
+            return
         self._selector.unregister(client.connection)
         client.connection.close()
-        self._clients.pop(client.connection, None)
 
 
 def _value(fields: Sequence[str], name: str) -> str:

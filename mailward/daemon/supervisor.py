@@ -217,12 +217,12 @@ class Supervisor:
         self._workforce.tell(serving, worker_side.RELOAD)
         logging.configure(loaded.service.log_level)
         self._log = self._workforce.log = logging.get(self._program.name)
-        self.tally.reloads += 1
+        self.tally.reload_done()
         self._log.info("reloaded", generation=serving.number, workers=serving.wanted)
         self._notifier.ready(f"serving with {serving.wanted} workers")
 
     def _refuse_reload(self) -> None:
-        self.tally.failed_reloads += 1
+        self.tally.reload_refused()
         self._notifier.ready("serving with the old configuration; the new one is broken")
 
     def _stop(self) -> None:
@@ -286,7 +286,7 @@ class Supervisor:
         self._log = self._workforce.log = logging.get(self._program.name)
         self._workforce.keep_notes(generation.loaded.keeps_note)
         if not is_first:
-            self.tally.reloads += 1
+            self.tally.reload_done()
         self._log.info("serving" if is_first else "reloaded", generation=generation.number, workers=generation.wanted)
         release_library_pages()
         self._notifier.ready(f"serving with {generation.wanted} workers")
@@ -297,7 +297,7 @@ class Supervisor:
         self._workforce.kill(generation)
         generation.phase, generation.drain_deadline = Phase.DRAINING, 0.0
         if self.serving is not None:
-            self.tally.failed_reloads += 1
+            self.tally.reload_refused()
             self._notifier.ready("serving with the old configuration; workers of the new one do not start")
 
     def _drain(self, generation: Generation, seconds: float) -> None:

@@ -259,15 +259,35 @@ def test_a_silent_client_holds_up_nobody_and_expires(loop: Loop) -> None:
     assert len(loop.selector.get_map()) == 1
 
 
-def test_no_more_clients_than_a_bounded_number(loop: Loop) -> None:
-    clients = [loop.connect() for _ in range(MAX_CLIENTS)]
-    assert loop.finish(loop.connect()) == b""
-    clients.pop().close()
-    loop.turn_until_quiet()
+def test_no_more_clients_than_a_bounded_number_and_who_came_first_makes_room(loop: Loop) -> None:
+    first, *clients = (loop.connect() for _ in range(MAX_CLIENTS))
     assert loop.ask(b"GET / HTTP/1.1\r\n\r\n").endswith(b"good\n")
+    assert loop.finish(first) == b""
     for client in clients:
         client.send(b"GET / HTTP/1.1\r\n\r\n")
     assert all(loop.finish(client).endswith(b"good\n") for client in clients)
+
+
+def test_silent_clients_keep_no_scrape_out(loop: Loop) -> None:
+    silent = []
+    for _ in range(4):
+        silent += [loop.connect() for _ in range(MAX_CLIENTS)]
+        assert loop.ask(b"GET / HTTP/1.1\r\n\r\n").endswith(b"good\n")
+        assert len(loop.selector.get_map()) <= MAX_CLIENTS + 1
+    for client in silent:
+        client.close()
+
+
+def test_who_makes_room_may_ask_at_that_very_moment(loop: Loop) -> None:
+    first, *clients = (loop.connect() for _ in range(MAX_CLIENTS))
+    late = socket.create_connection(loop.address)
+    late.setblocking(False)
+    first.send(b"GET / HTTP/1.1\r\n\r\n")
+    loop.turn_until_quiet()
+    late.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert loop.finish(late).endswith(b"good\n")
+    for client in (first, *clients):
+        client.close()
 
 
 def test_an_address_that_is_taken_is_named_with_its_key(loop: Loop) -> None:

@@ -15,8 +15,8 @@ FOLDER = Path(__file__).parents[2] / "examples" / "prometheus"
 RULE_FILES = ("recording.yml", "alerts.yml")
 DASHBOARD = "grafana-dashboard.json"
 
-# What Grafana puts in: a rate over some scrapes, the range that is shown, what has been chosen.
-VARIABLES = {"$__rate_interval": "10m", "$__range": "6h", "$instance": ".*"}
+# What Grafana puts in beside what has been chosen: a rate over some scrapes, the range that is shown.
+VARIABLES = {"$__rate_interval": "10m", "$__range": "6h"}
 
 # A name, or braces with one in them: a series is named by either. Names of ours have a colon or begin so, or are `up`.
 _SERIES = re.compile(r"(?:\bmailward[a-z0-9_:]*|\bup\b)(?:\{[^}]*\})?|\{__name__[^}]*\}")
@@ -42,16 +42,15 @@ def dashboard() -> dict[str, Any]:
     return found
 
 
-def panels() -> Iterator[Panel]:
-    """Yield each panel's queries as Grafana would put them."""
+def panels(instance: str = ".*") -> Iterator[Panel]:
+    """Yield each panel's queries as Grafana would put them where these daemons are chosen."""
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", ()):
-            yield Panel(panel["title"], target["refId"], with_variables(target["expr"]))
+            yield Panel(panel["title"], target["refId"], _with_variables(target["expr"], instance))
 
 
-def with_variables(expression: str) -> str:
-    """Put in what Grafana puts in."""
-    for name, value in VARIABLES.items():
+def _with_variables(expression: str, instance: str) -> str:
+    for name, value in {**VARIABLES, "$instance": instance}.items():
         expression = expression.replace(name, value)
     return expression
 

@@ -164,7 +164,11 @@ def test_a_configuration_that_is_broken_changes_nothing(start: Start) -> None:
         server.configure(ONE_LIMIT.format(most=0) + 'action = "explode"')
         server.signal(signal.SIGHUP)
         wait_until(lambda: server.metrics()['reloads_total{result="refused"}'] == 1, "the refusal")
+        assert server.metrics()["last_reload_successful"] == 0
         assert client.ask(**recipient("a@example.com", 2)).startswith("DEFER")
+        server.configure(ONE_LIMIT.format(most=1))
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: server.metrics()["last_reload_successful"] == 1, "the mended one")
     assert any("explode" in line.get("mistake", "") for line in server.log_lines("reload-refused"))
 
 

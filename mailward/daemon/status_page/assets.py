@@ -14,7 +14,7 @@ REFRESH_SECONDS_WITHOUT_SCRIPT = 30
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--card:#f6f8fa;--line:#d0d7de;--dim:#59636e;--link:#0757ad;
---good:#1a7f5a;--plain:#8b96a2;--later:#6a63d4;--odd:#9a6500;--bad:#b3243c}
+--good:#1a7f5a;--plain:#7f8b98;--later:#6a63d4;--odd:#9a6500;--bad:#b3243c}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--card:#161b22;--line:#30363d;--dim:#9aa4ae;
 --link:#79b8ff;--good:#3fb68b;--plain:#7d8792;--later:#a29cf4;--odd:#e0a030;--bad:#ff7b86}}
 *{box-sizing:border-box}

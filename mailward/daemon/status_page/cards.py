@@ -51,7 +51,7 @@ def card(shown: Shown, numbers: Numbers) -> str:
     name = html.escape(shown.title)
     return (
         f'<section class="card" id="did-{_word(shown.title)}"><h3>{name}</h3>'
-        '<table><tr><th><th class="n">hour<th class="n">day<th class="n">in all'
+        '<table><tr><th>what<th class="n">hour<th class="n">day<th class="n">in all'
         f'{"".join(table)}</table><div class="plots">{_two_plots(shown.title, rows)}</div>'
         f"{_took(shown, numbers) if shown.seconds else ''}</section>"
     )

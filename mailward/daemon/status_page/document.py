@@ -43,10 +43,11 @@ _LOG = Shown(
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When the page is made: monotonic seconds, and seconds of the time of day."""
+    """When the page is made: monotonic seconds, seconds of the time of day, and for how many of them the daemon has been up."""
 
     monotonic: float
     today: float
+    up: float
 
 
 def page(
@@ -79,12 +80,12 @@ def page(
 
 def _headline(name: str, supervisor: Supervisor, numbers: Numbers, moment: Moment) -> str:
     ready = '<b class="good">serving</b>' if supervisor.is_ready else '<b class="bad">not serving</b>'
-    up = duration(moment.today - supervisor.started)
     zone = html.escape(time.strftime("%Z", time.localtime(moment.today)))
     return (
-        f'<h1 id="top">{name}</h1><p>{ready} · version {mailward.__version__} · up {up} · '
+        f'<h1 id="top">{name}</h1><p>{ready} · version {mailward.__version__} · up {duration(moment.up)} · '
         f"{clock(moment.today, moment.today)} {zone} · "
-        f'<a href="metrics">metrics</a> <a href="healthz">health</a> <a href="readyz">readiness</a></p>'
+        '<a id="to-metrics" href="metrics">metrics</a> <a id="to-health" href="healthz">health</a> '
+        '<a id="to-readiness" href="readyz">readiness</a></p>'
         f"{_trouble(numbers)}"
     )
 
@@ -94,11 +95,13 @@ def _trouble(numbers: Numbers) -> str:
     said = []
     away = away_now(numbers)
     if away:
-        said.append(f'<a href="#away">Away or aside: {html.escape(", ".join(away))}</a>')
+        said.append(f'<a id="to-away" href="#away">Away or aside: {html.escape(", ".join(away))}</a>')
     cells = [numbers.metrics.cell(LINES, level) for level in (ERROR, CRITICAL)]
     errors = sum(numbers.history.grown(cell, HOUR) for cell in cells)
     if errors:
-        said.append(f'<a href="#errors">{errors:.0f} errors in the last hour</a>')
+        said.append(
+            f'<a id="to-errors" href="#errors">{errors:.0f} {"error" if errors == 1 else "errors"} in the last hour</a>'
+        )
     if not said:
         return '<p class="good">Nothing is away, and nothing went wrong in the last hour.</p>'
     return f'<p class="bad">{" · ".join(said)}</p>'

@@ -203,6 +203,24 @@ def test_a_breaker_that_is_open_stands_at_the_top_until_it_is_closed(small: Shop
     assert "in 1 minute of the last day" in closed_page.text
 
 
+@pytest.mark.parametrize("seconds", [-3600.0, 50 * 365 * 86_400.0], ids=["set back", "set for the first time"])
+def test_a_clock_that_jumps_changes_nothing_of_how_long_it_has_been_up(small: Shop, seconds: float) -> None:
+    small.supervisor.started -= seconds
+    assert "up 0 min" in small.read().text
+
+
+def test_what_can_have_the_focus_has_it_again_after_a_refresh(small: Shop) -> None:
+    small.row.count("open", "store-away")
+    small.row.count("log_lines", ERROR)
+    names = [attributes.get("id") for tag, attributes in small.read().elements if tag in ("a", "summary")]
+    assert len(names) == 6
+    assert all(names)
+
+
+def test_every_column_has_a_title(small: Shop) -> None:
+    assert "<th><" not in small.pages.respond("/", "").body.decode()
+
+
 def test_hour_day_and_all_are_told_apart(small: Shop) -> None:
     history = small.pages._history
     started = history._minute_began
