@@ -159,7 +159,8 @@ def read_configured(settings: Settings) -> Configured:
     rules = Rules(read_rule_set(own))
     kickers = []
     if incidents.doveadm and incidents.doveadm_key_file is not None:
-        kickers.append(Doveadm(incidents.doveadm, read_key_file(incidents.doveadm_key_file)))
+        key = read_key_file(incidents.doveadm_key_file, "policyd.incidents.doveadm_key_file")
+        kickers.append(Doveadm(incidents.doveadm, key))
     return Configured(
         rules,
         KeeperRules(incidents.quiet, incidents.settle, settings.authserv_id, shows_gauges=own.workers == 1),
@@ -169,15 +170,20 @@ def read_configured(settings: Settings) -> Configured:
             incidents.mail_from,
             *incidents.smtp,
             incidents.webhook,
-            read_key_file(incidents.webhook_key_file) if incidents.webhook_key_file is not None else "",
+            _key(incidents.webhook_key_file, "policyd.incidents.webhook_key_file"),
             incidents.command,
         ),
         tuple(kickers),
         own.logins.rules(),
-        read_key_file(own.dovecot_api_key_file) if own.dovecot_api_key_file is not None else "",
+        _key(own.dovecot_api_key_file, "policyd.dovecot_api_key_file"),
         own.correspondents,
         tuple(limit.name for limit in rules.limits),
     )
+
+
+def _key(path: Path | None, where: str) -> str:
+    """Return the key in a file that a setting names; empty where it names none."""
+    return read_key_file(path, where) if path is not None else ""
 
 
 def make_service(path: Path, configured: Configured, stores: Stores, own: Policyd, tools: WorkerTools) -> PolicyService:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -16,6 +17,11 @@ class Mistake:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.file, self.where, self.expected) if part)
+
+
+def named(mistakes: Iterable[Mistake], key: str) -> list[Mistake]:
+    """Return mistakes in a file that the setting `key` names: one that is about no line of it is about that setting."""
+    return [mistake if mistake.where else replace(mistake, where=key) for mistake in mistakes]
 
 
 class ProtocolError(Exception):

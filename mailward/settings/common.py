@@ -214,8 +214,9 @@ class Shared:
             """Where mailward-greylist and mailward-policyd keep what they remember. `"sqlite:/FOLDER"` on one machine:
             a file for each of them.
 
-            Several machines share a Redis or Valkey: `"redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"` or
-            `"redis:///PATH/OF.SOCK"`; with TLS `"rediss://HOST?ca=FILE&cert=FILE&key=FILE"`;
+            Several machines share a Redis or Valkey, for which each needs Debian's python3-redis:
+            `"redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"` or `"redis:///PATH/OF.SOCK"`; with TLS
+            `"rediss://HOST?ca=FILE&cert=FILE&key=FILE"`;
             `"redis+sentinel://HOST,HOST/SERVICE"`, `"redis+cluster://HOST,HOST"`, both with TLS where they end in
             `?tls=true`. What a password has of `/ ? # @ : , &` is written `%2F` and so on. An address with a password
             belongs into a file of conf.d that root and the group mailward alone read (0640).""",

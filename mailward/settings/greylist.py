@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from mailward.inbound.greylisting import Rules
-from mailward.model.errors import ConfigError, Mistake
+from mailward.model.errors import ConfigError, Mistake, named
 from mailward.model.greylist import EntryKind, Windows
 from mailward.model.state import MemoryState
 from mailward.policy.dns_lists import Kind, parse_dns_list
@@ -212,7 +212,7 @@ class Settings(Shared):
 def read_exemptions(own: Greylist) -> Exemptions:
     """Return who passes at once, with the lists read from their files. Raises ConfigError with every mistake in them."""
     lists = [read_client_list(path) for path in own.non_retriers_files]
-    mistakes = [mistake for client_list in lists for mistake in client_list.mistakes]
+    mistakes = named((it for client_list in lists for it in client_list.mistakes), "greylist.non_retriers_files")
     if mistakes:
         raise ConfigError(mistakes)
     if own.non_retriers:

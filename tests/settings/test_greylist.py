@@ -106,7 +106,7 @@ def test_every_mistake_of_a_list_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_a_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"missing\.txt"):
+    with pytest.raises(ConfigError, match=r"missing\.txt: greylist\.non_retriers_files: cannot be read"):
         read_exemptions(read(tmp_path, f'[greylist]\nnon_retriers_files = ["{tmp_path}/missing.txt"]\n').greylist)
 
 

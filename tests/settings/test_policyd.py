@@ -17,6 +17,7 @@ from mailward.settings.load import read_sections, structure
 from mailward.settings.policyd import Settings, check_state
 from mailward.settings.rule_set import read_rule_set
 from mailward.settings.values import Port, SocketAddress
+from policyd.__main__ import read_configured
 
 HOUR, DAY = 3600.0, 86400.0
 MAIL = '[[policyd.limit]]\nname = "mail"\nlimit = "100/1h"\n'
@@ -268,8 +269,35 @@ def test_every_mistake_of_a_list_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("192.0.2.1\nmail.example\n*\n192.0.2.999\n")
     found = mistakes(tmp_path, f'{MAIL}match = {{ client_address = "file:{tmp_path}/list" }}\n')
     assert [one.split(": ")[:2] for one in found] == [["list", "line 2"], ["list", "line 3"], ["list", "line 4"]]
-    missing = mistakes(tmp_path, f'[policyd]\nexempt = "file:{tmp_path}/none"\n')
-    assert missing == ["none: : cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "where"),
+    [
+        ('[policyd]\nexempt = "file:{folder}/none"\n', "policyd.exempt"),
+        ('[policyd]\noverrides = "{folder}/none"\n', "policyd.overrides"),
+        (MAIL + 'match = {{ client_address = "file:{folder}/none" }}\n', "policyd.limit[0].match"),
+    ],
+    ids=["exempt", "overrides", "match"],
+)
+def test_a_file_that_cannot_be_read_is_named_with_its_setting(tmp_path: Path, setting: str, where: str) -> None:
+    missing = mistakes(tmp_path, setting.format(folder=tmp_path))
+    assert missing == [f"none: {where}: cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("table", "setting"),
+    [
+        ("policyd", "dovecot_api_key_file"),
+        ("policyd.incidents", "webhook_key_file"),
+        ("policyd.incidents", "doveadm_key_file"),
+    ],
+)
+def test_a_key_file_that_cannot_be_read_is_named_with_its_setting(tmp_path: Path, table: str, setting: str) -> None:
+    beside = 'doveadm = "http://127.0.0.1:8080"\n' if setting.startswith("doveadm") else ""
+    settings = read(tmp_path, f'[{table}]\n{beside}{setting} = "{tmp_path}/none"\n')
+    with pytest.raises(ConfigError, match=rf"none: {table}\.{setting}: cannot be read: No such file"):
+        read_configured(settings)
 
 
 def test_memory_is_for_one_worker(tmp_path: Path) -> None:
