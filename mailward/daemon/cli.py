@@ -17,7 +17,7 @@ import click
 
 import mailward
 from mailward.daemon import log as logging
-from mailward.daemon.listener import listen, take_inherited
+from mailward.daemon.listener import group_warnings, listen, take_inherited
 from mailward.daemon.log import Log
 from mailward.daemon.metrics import Metrics, check_specs
 from mailward.daemon.pages import Pages
@@ -47,7 +47,8 @@ def command(program: Program) -> Callable[[], None]:
         try:
             loaded = program.load(config)
             if check:
-                for warning in (*loaded.all_warnings(), *loaded.look()):
+                group = loaded.service.socket_group
+                for warning in (*loaded.all_warnings(), *group_warnings(group), *loaded.look()):
                     click.echo(f"warning: {warning}", err=True)
                 click.echo(f"{config}: good")
                 return

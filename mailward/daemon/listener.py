@@ -88,6 +88,16 @@ def listen(
     return found
 
 
+def group_warnings(group: str) -> Sequence[str]:
+    """Return a warning where there is no such group: an error only where we bind a socket, which systemd may do for us."""
+    try:
+        if group:
+            grp.getgrnam(group)
+    except KeyError:
+        return (f'socket_group: there is no group "{group}" on this machine',)
+    return ()
+
+
 def bind(address: SocketAddress, mode: int, group: str, where: str) -> Listener:
     """Bind and listen at `address`; a UNIX socket gets these permissions and this group (empty: the process's own).
 

@@ -23,11 +23,16 @@ def _check_addresses(_instance: object, _attribute: object, values: tuple[str, .
     if len(values) > MAX_RECIPIENTS:
         raise ValueError(f"expected at most {MAX_RECIPIENTS} addresses")
     for value in values:
-        _check_address(None, None, value)
+        _check_address(value)
 
 
-def _check_address(_instance: object, _attribute: object, value: str) -> None:
-    if value and (not _ADDRESS.fullmatch(value) or re.search(r'[<>()",;\\]', value)):
+def _check_sender(_instance: object, _attribute: object, value: str) -> None:
+    if value:
+        _check_address(value)
+
+
+def _check_address(value: str) -> None:
+    if not _ADDRESS.fullmatch(value) or re.search(r'[<>()",;\\]', value):
         raise ValueError(f'expected addresses such as "postmaster" or "abuse@example.net", found "{value[:80]}"')
 
 
@@ -85,7 +90,7 @@ class Incidents:
     )
     mail_from: str = attrs.field(
         default="",
-        validator=_check_address,
+        validator=_check_sender,
         metadata=says(
             "The sender of that mail. Empty: the null sender, to which no answer comes.",
             example='"mailward@example.com"',

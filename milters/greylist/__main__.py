@@ -56,6 +56,7 @@ from mailward.daemon.program import Loaded, Program, Serving, WorkerTools
 from mailward.daemon.state_size import size_collector
 from mailward.milter.adapter import MilterServing
 from mailward.milter.program import Wants
+from mailward.model.errors import StoreError
 from mailward.model.state import Durability, SqliteState, name_of
 from mailward.policy.exemptions import Exemptions
 from mailward.settings.greylist import Settings, check_state, read_exemptions
@@ -77,7 +78,20 @@ def load(path: Path) -> Loaded:
         label_values=dns_label_values(settings.dns),
         watched=dns_files(settings.dns),
         store=name_of(settings.state.state),
+        look=lambda: look(settings, opener),
     )
+
+
+def look(settings: Settings, opener: Opener) -> list[str]:
+    """Return what there is to say of the state, for --check."""
+    store = opener(Durability(settings.durability), settings.greylist.store_timeout)
+    try:
+        store.orders()
+    except StoreError as error:
+        return [f"state: {error}: nothing would be remembered, and everybody would pass"]
+    finally:
+        store.close()
+    return []
 
 
 def make_serving(settings: Settings, exemptions: Exemptions, opener: Opener, tools: WorkerTools) -> Serving:

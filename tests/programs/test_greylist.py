@@ -43,11 +43,11 @@ class Starter:
         self._nameserver = nameserver
         self._stack = stack
 
-    def make(self, settings: str = SETTINGS, *, workers: int = 2) -> Greylister:
+    def make(self, settings: str = SETTINGS, *, workers: int = 2, state: str = "") -> Greylister:
         """Return a daemon that is not started."""
         endpoint = f"127.0.0.1:{self._nameserver.address[1]}"
         name = f"greylist-{next(_NUMBERS)}"
-        return Greylister(self.folder, settings, nameservers=[endpoint], name=name, workers=workers)
+        return Greylister(self.folder, settings, nameservers=[endpoint], name=name, workers=workers, state=state)
 
     def start(self, settings: str = SETTINGS, *, workers: int = 2) -> Greylister:
         """Start a daemon; it is stopped in the end."""
@@ -345,9 +345,20 @@ def test_wrong_configuration_ends_with_78_and_every_mistake(starter: Starter) ->
         assert key in greylister.output()
 
 
-def test_check_says_that_the_configuration_is_good(starter: Starter) -> None:
-    greylister = starter.make()
-    done = subprocess.run(
+def check(greylister: Greylister) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [*greylister.command, "--check"], cwd=greylister.working_folder, capture_output=True, text=True
     )
-    assert (done.returncode, "good" in done.stdout) == (0, True)
+
+
+def test_check_says_that_the_configuration_is_good(starter: Starter) -> None:
+    done = check(starter.make())
+    assert (done.returncode, "good" in done.stdout, "warning" in done.stderr) == (0, True, False)
+
+
+def test_check_warns_of_what_is_not_there(starter: Starter, tmp_path: Path) -> None:
+    greylister = starter.make('socket_group = "no-such-group"', state=f"sqlite:{tmp_path}/nowhere")
+    done = check(greylister)
+    assert done.returncode == 0
+    assert 'socket_group: there is no group "no-such-group"' in done.stderr
+    assert f"state: away: {tmp_path}/nowhere/greylist.sqlite" in done.stderr

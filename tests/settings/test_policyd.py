@@ -220,6 +220,11 @@ def test_a_limit_that_cannot_be_is_refused(tmp_path: Path, lines: str, expected:
             id="a URL",
         ),
         pytest.param(
+            '[policyd.incidents]\nmail_to = ["postmaster", ""]',
+            "policyd.incidents.mail_to: expected addresses",
+            id="no address",
+        ),
+        pytest.param(
             '[policyd.incidents]\nmail_to = ["a@b.example, c@d.example"]',
             "policyd.incidents.mail_to: expected addresses",
             id="two addresses in one",
