@@ -194,6 +194,18 @@ def test_a_call_that_a_unit_forbids_is_seen(folder: Path) -> None:
     assert re.search(r"\b(nice|setpriority)\(", found)
 
 
+@pytest.mark.parametrize("name", ["dkim-sign", "auth-verify", "greylist", "policyd"])
+def test_starts_in_vain_end_on_a_slow_machine_and_those_after_a_crash_never_do(name: str) -> None:
+    """A connection starts a daemon with a wrong configuration again at once; after a crash systemd waits."""
+    unit = Unit(f"mailward-{name}.service", [read_text(DEBIAN / f"mailward-{name}.service")])
+    interval, burst, pause = (
+        int(unit.one(key).removesuffix("s"))
+        for key in ("Unit.StartLimitIntervalSec", "Unit.StartLimitBurst", "Service.RestartSec")
+    )
+    assert interval / burst >= 5  # seconds that a start may take
+    assert burst * pause >= interval
+
+
 @pytest.mark.parametrize(
     ("version", "is_built"),
     [
@@ -248,6 +260,23 @@ def test_a_purge_ends_where_the_state_is_a_disk_of_its_own(tmp_path: Path) -> No
     busy.chmod(0o755)
     maintain(tmp_path, "postrm", "purge", PATH=f"{busy.parent}:{os.environ['PATH']}")
     assert [path.name for path in (tmp_path / "etc").rglob("*.*") if path.is_file()] == ["dkim-example.com.toml"]
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+def test_a_purge_leaves_the_folder_of_keys_only_with_keys(tmp_path: Path, has_key: bool) -> None:
+    keys = tmp_path / "etc/keys"
+    (keys / "example.com" if has_key else keys).mkdir(parents=True)
+    maintain(tmp_path, "postrm", "purge")
+    assert keys.exists() is has_key
+
+
+def test_removal_takes_the_socket_that_was_masked_while_it_listened(tmp_path: Path) -> None:
+    """Of a masked unit systemd does not know that its file has to go."""
+    left = tmp_path / "spool/mailward/policyd.sock"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    maintain(tmp_path, "postrm", "remove")
+    assert not left.parent.exists()
 
 
 def maintain(folder: Path, script: str, argument: str, **environment: str) -> None:

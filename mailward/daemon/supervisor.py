@@ -219,7 +219,7 @@ class Supervisor:
         self._log = self._workforce.log = logging.get(self._program.name)
         self.tally.reload_done()
         self._log.info("reloaded", generation=serving.number, workers=serving.wanted)
-        self._notifier.ready(f"serving with {serving.wanted} workers")
+        self._notifier.ready(_serving(serving.wanted))
 
     def _refuse_reload(self) -> None:
         self.tally.reload_refused()
@@ -289,7 +289,7 @@ class Supervisor:
             self.tally.reload_done()
         self._log.info("serving" if is_first else "reloaded", generation=generation.number, workers=generation.wanted)
         release_library_pages()
-        self._notifier.ready(f"serving with {generation.wanted} workers")
+        self._notifier.ready(_serving(generation.wanted))
 
     def _give_up(self, generation: Generation) -> None:
         """Undo a generation that does not come up; without an older one that serves, the program ends."""
@@ -313,6 +313,10 @@ class Supervisor:
         """Tell the workers, again and again: a message may be lost where a worker has much to read."""
         left = max(0.0, generation.drain_deadline - now)
         self._workforce.tell(generation, worker_side.DRAIN + b"%.3f" % left)
+
+
+def _serving(workers: int) -> str:
+    return f"serving with {workers} {'worker' if workers == 1 else 'workers'}"
 
 
 def _listening(service: Service) -> dict[str, object]:

@@ -77,6 +77,8 @@ class Machine:
             if needed.endswith(".socket"):
                 self.start(needed)
         if name.endswith(".socket"):
+            if service_of(name) in self.active:
+                raise Failure(f"{name}: Socket service {service_of(name)} already active, refusing.")
             self.listening[name] = listen(unit)
         elif name.endswith(".service"):
             self._start_service(unit)
@@ -252,6 +254,7 @@ class Machine:
             "UnitFileState": "enabled" if is_enabled(name) else "disabled" if unit else "",
             "MainPID": str(self.pids.get(name, 0)),
             "CanReload": "yes" if unit and unit.all("Service.ExecReload") else "no",
+            "Listen": " ".join(f"{where} (Stream)" for where in unit.all("Socket.ListenStream")) if unit else "",
         }
         return values.get(wanted, "")
 

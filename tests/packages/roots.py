@@ -53,6 +53,7 @@ def make(release: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / f"{release}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove_abandoned(release)
         mail_root(release)
         ready_root(release)
         build_root(release)
@@ -137,6 +138,13 @@ def base_root(release: str) -> Path:
         inside(unfinished, [*APT, "update"])
         unfinished.rename(root)
     return root
+
+
+def _remove_abandoned(release: str) -> None:
+    """Remove what a run was making that has been killed."""
+    for unfinished in FOLDER.glob(f"{release}-*.unfinished-*"):
+        if not Path("/proc", unfinished.name.rpartition("-")[2]).exists():
+            shutil.rmtree(unfinished)
 
 
 def _remove_outdated(release: str, name: str) -> None:
