@@ -25,7 +25,7 @@ ENVIRONMENT = {
     "TERM": "dumb",
     "DEBIAN_FRONTEND": "noninteractive",
 }
-COMMAND_SECONDS = 300.0
+COMMAND_SECONDS = 1200.0
 
 # The layer is a tmpfs: whatever is installed costs no disk. /run/systemd/system says to maintainer scripts that systemd runs.
 BOOT = """
