@@ -21,7 +21,7 @@ from tests.support.verifier import Verifier
 from tests.support.zone import Zone
 
 SILENT_DOMAINS = 1000
-SESSIONS = 100  # at once
+SESSIONS = 200  # at once
 HONEST = 30
 
 
