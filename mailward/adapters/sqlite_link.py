@@ -87,7 +87,7 @@ class Opener:
     """Opens connections to the file at a place; where there is none it makes one."""
 
     def __init__(
-        self, place: FilePlace, schema: Schema, durability: Durability, max_octets: int, cache_kib: int = CACHE_KIB
+        self, place: FilePlace, schema: Schema, durability: Durability, max_octets: int, cache_kib: int
     ) -> None:
         self._place = place
         self._schema = schema

@@ -215,11 +215,7 @@ class Supervisor:
         serving.number, serving.loaded = self._last_number, loaded
         self._begin_with(loaded)
         self._workforce.tell(serving, worker_side.RELOAD)
-        logging.configure(loaded.service.log_level)
-        self._log = self._workforce.log = logging.get(self._program.name)
-        self.tally.reload_done()
-        self._log.info("reloaded", generation=serving.number, workers=serving.wanted)
-        self._notifier.ready(_serving(serving.wanted))
+        self._tell_of_serving(serving, is_first=False)
 
     def _refuse_reload(self) -> None:
         self.tally.reload_refused()
@@ -282,14 +278,19 @@ class Supervisor:
         for older in self.generations:
             if older is not generation and older.phase is Phase.SERVING:
                 self._drain(older, older.loaded.service.reload_timeout)
+        self._workforce.keep_notes(generation.loaded.keeps_note)
+        release_library_pages()
+        self._tell_of_serving(generation, is_first=is_first)
+
+    def _tell_of_serving(self, generation: Generation, *, is_first: bool) -> None:
+        """Tell the log, as the new configuration has it, the metrics and systemd who serves now."""
         logging.configure(generation.loaded.service.log_level)
         self._log = self._workforce.log = logging.get(self._program.name)
-        self._workforce.keep_notes(generation.loaded.keeps_note)
         if not is_first:
             self.tally.reload_done()
         self._log.info("serving" if is_first else "reloaded", generation=generation.number, workers=generation.wanted)
-        release_library_pages()
-        self._notifier.ready(_serving(generation.wanted))
+        workers = "worker" if generation.wanted == 1 else "workers"
+        self._notifier.ready(f"serving with {generation.wanted} {workers}")
 
     def _give_up(self, generation: Generation) -> None:
         """Undo a generation that does not come up; without an older one that serves, the program ends."""
@@ -313,10 +314,6 @@ class Supervisor:
         """Tell the workers, again and again: a message may be lost where a worker has much to read."""
         left = max(0.0, generation.drain_deadline - now)
         self._workforce.tell(generation, worker_side.DRAIN + b"%.3f" % left)
-
-
-def _serving(workers: int) -> str:
-    return f"serving with {workers} {'worker' if workers == 1 else 'workers'}"
 
 
 def _listening(service: Service) -> dict[str, object]:

@@ -100,9 +100,12 @@ class Draft:
                 continue
             self.set_main(name, line.replace(first_word(line), address, 1), why)
 
+    def _planned(self) -> list[MainSetting | ServiceSetting]:
+        return [*self._main.values(), *self._services.values()]
+
     def _unused(self) -> Iterable[MainSetting]:
         """Yield the names that an operator has given to what is asked no more: Postfix complains of one that nobody uses."""
-        planned: list[MainSetting | ServiceSetting] = [*self._main.values(), *self._services.values()]
+        planned = self._planned()
         olds = (each.text for change in planned for each in tokens(change.old or ""))
         given = dict.fromkeys(match.group(1) for old in olds if (match := _NAME.fullmatch(old)))
         after = {name: value for name, value in self.facts.main.items() if name not in self._main}
@@ -119,7 +122,7 @@ class Draft:
 
     def _is_named(self, name: str) -> bool:
         """Tell whether a list names a parameter of ours: Postfix complains of one that nobody does."""
-        planned: list[MainSetting | ServiceSetting] = [*self._main.values(), *self._services.values()]
+        planned = self._planned()
         there = [*self.facts.main.values(), *(value for each in self.facts.services for value in each.options.values())]
         return any(names(value, name) for value in (*there, *(change.new or "" for change in planned)))
 
