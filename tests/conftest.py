@@ -7,13 +7,19 @@ import signal
 import sys
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 # Two Pythons may run the tests of one checkout side by side: each keeps its examples by itself, or one removes the other's.
 _PYTHON = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
 _EXAMPLES = Path(__file__).parent.parent / ".hypothesis" / f"examples-{_PYTHON}"
-settings.register_profile("mailward", database=DirectoryBasedExampleDatabase(_EXAMPLES))
+# How long an example takes is the machine's business: no test fails for it. A test's folder may hold all its examples.
+settings.register_profile(
+    "mailward",
+    database=DirectoryBasedExampleDatabase(_EXAMPLES),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("mailward")
 
 # A shell starts what runs in the background with Ctrl-C ignored, and so it stays for all that is started from there:

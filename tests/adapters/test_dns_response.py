@@ -13,7 +13,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mailward.adapters.dns_response import HEADER, MAX_POINTERS, MAX_RECORDS, Query, belongs, read_answer
@@ -309,7 +309,6 @@ def agrees(asked: Query, octets: bytes) -> None:
     assert ttl < 0 or answer.ttl == ttl
 
 
-@settings(deadline=None)
 @given(messages())
 def test_a_good_message_says_what_dnspython_reads_in_it(message: tuple[Query, Message]) -> None:
     asked, made = message
@@ -319,7 +318,6 @@ def test_a_good_message_says_what_dnspython_reads_in_it(message: tuple[Query, Me
         assert read_answer(asked, octets).status is not AnswerStatus.TEMPFAIL
 
 
-@settings(deadline=None)
 @given(messages(), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4), st.integers(0, 400))
 def test_a_damaged_message_never_raises(
     message: tuple[Query, Message], damage: list[tuple[int, int]], cut: int

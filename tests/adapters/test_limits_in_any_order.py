@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -119,7 +119,5 @@ def test_in_any_order(place: Place) -> None:
             max_examples=min(place.examples, 100),
             stateful_step_count=25,
             phases=[Phase.generate],  # a failure of Redis's would be made smaller for minutes
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
         ),
     )

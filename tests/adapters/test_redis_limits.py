@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailward.adapters.redis_accounts import ACCOUNTS, AUDIT, MAX_DOCUMENT, MAX_WORDS
@@ -194,7 +194,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(st.lists(STEPS, max_size=12))
 def test_it_charges_to_the_bit_what_is_defined(
     redis: Redis, store: RedisLimits, steps: list[tuple[float, list[Charging]]]
@@ -213,7 +213,7 @@ def test_it_charges_to_the_bit_what_is_defined(
     assert alive == {key: kept for key, kept in defined.items() if kept.expires > now}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     st.binary(max_size=60)
     | st.lists(st.floats() | st.sampled_from([3600.0, 1.0, 2.0, NOW, NOW / 120]), max_size=12).map(

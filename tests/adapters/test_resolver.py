@@ -561,7 +561,7 @@ def test_overtaking_is_counted() -> None:
     assert not [name for name, _ in counts if name == "dns_failures"]  # late is no failure
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.text(max_size=20) | st.text("a.\\0129@\x00\u00fc\ud800", max_size=12))
 def test_no_name_makes_it_raise(name: str) -> None:
     nowhere = Resolver([("127.0.0.1", 9)], 0.001, 0.001)

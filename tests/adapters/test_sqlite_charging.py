@@ -65,7 +65,7 @@ STEPS = st.one_of(st.sampled_from([0.0, 0.5, 59.0, 121.0, 3600.0, 86400.0 * 40, 
 @given(st.lists(st.tuples(STEPS, chargings()), max_size=25))
 @example([(0.0, Charging((Charge(KEYS[0], (HOUR, DAY)),)))] * 22)
 @example([(3600 / 30, Charging((Charge(KEYS[0], (HOUR, DAY)),)))] * 70)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_requests_are_charged_as_the_definition_does_it(steps: list[tuple[float, Charging]]) -> None:
     both, now = Both(), START
     for seconds, charging in steps:
@@ -98,7 +98,7 @@ def test_some_counters_are_kept_as_the_definition_makes_them() -> None:
 
 
 @given(st.binary(max_size=120), st.sampled_from([0, 1, 2, 3, 4, 5, 255]), chargings())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_octets_that_are_not_ours_do_no_harm(octets: bytes, first: int, charging: Charging) -> None:
     counters = Counters([charging])
     counters.kept.update(dict.fromkeys(counters.keys, bytes([first]) + octets))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -146,10 +146,5 @@ class AnyOrder(RuleBasedStateMachine):
 def test_in_any_order(place: Place) -> None:
     run_state_machine_as_test(
         type("AnyOrderHere", (AnyOrder,), {"place": place}),
-        settings=settings(
-            max_examples=place.examples,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=settings(max_examples=place.examples, stateful_step_count=30),
     )

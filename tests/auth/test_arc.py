@@ -410,7 +410,7 @@ SEALED = [unparse(chain(sets, key=RSA_2048), BODY) for sets in (1, 2, 3)]
 CLOSED_HOLES = ("numbered from 1", "begin with its instance", "second", "tag list", "same instance", "i= is missing")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     message=st.sampled_from(SEALED),
     edits=st.lists(

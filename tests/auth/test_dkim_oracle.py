@@ -155,7 +155,7 @@ def _sign_ours(header_form: Canonicalization, body_form: Canonicalization, key: 
     return unparse([SignedHeader(FIELDS, rules).sign(signing_key, digest, NOW), *FIELDS], BODY)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(message=signed_by_us | signed_by_the_book, mutations=MUTATIONS)
 def test_agrees_with_dkimpy_but_for_the_closed_holes(message: bytes, mutations: list[tuple[str, int, bytes]]) -> None:
     message = mutate(message, mutations)

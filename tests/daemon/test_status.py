@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailward.daemon import log
@@ -202,7 +202,7 @@ def test_garbage_gets_an_error_and_is_shown_to_nobody(loop: Loop, request_head: 
     assert loop.asked == []
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50)
 @given(st.binary(max_size=60))
 def test_no_octets_make_it_stumble(loop: Loop, octets: bytes) -> None:
     reply = loop.ask(octets + b"\r\n\r\n")

@@ -289,7 +289,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(EVENTS)
 def test_in_any_order_everything_is_told_and_recorded_once(events: list[str | float]) -> None:
     story = Story()

@@ -248,7 +248,7 @@ ANYWHERE_ELSE = st.integers(0, 40).map(lambda number: f"10.{number}.0.1")
 GUESS = st.tuples(st.sampled_from([ALICE, BOB, "root"]), ANYWHERE_ELSE, st.integers(0, 5000), st.integers(0, 900))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(GUESS, max_size=150))
 def test_nobody_elsewhere_can_lock_an_owner_out(guesses: list[tuple[str, str, int, int]]) -> None:
     world = world_of((ALICE, HOME))
@@ -259,7 +259,7 @@ def test_nobody_elsewhere_can_lock_an_owner_out(guesses: list[tuple[str, str, in
     assert world.allow(ALICE, "203.0.113.5").status in range(world.rules.tarpit + 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(GUESS, st.booleans()), max_size=150))
 def test_whatever_was_tried_all_is_as_before_a_window_later(
     attempts: list[tuple[tuple[str, str, int, int], bool]],
@@ -274,7 +274,7 @@ def test_whatever_was_tried_all_is_as_before_a_window_later(
         assert world.allow(login, client) == Answer(0, Cause.ORDINARY)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=400), st.text(max_size=80), st.text(max_size=80))
 def test_whatever_dovecot_says_gives_printable_keys_and_an_answer(login: str, password: str, remote: str) -> None:
     attempt = Attempt(login, password, remote)

@@ -27,7 +27,7 @@ PARTS = st.sampled_from([0.0, 1e-6, 0.01, 0.5, 1.0, 29.0, 29.999, 30.0, 30.999, 
 STEPS = st.tuples(st.integers(0, 2), PARTS)  # which window, and how many thirtieths of it
 STEPS_BACK = st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.1, 5.0, 100.0, 4000.0, 1e5, 1e8])
 STREAMS = st.lists(st.tuples(STEPS, st.integers(1, 5)), max_size=40)
-MOST = settings(max_examples=150, deadline=None)
+MOST = settings(max_examples=150)
 
 
 class Counted:
@@ -272,7 +272,7 @@ DOUBLES = st.lists(st.floats() | st.integers(0, 32).map(float) | st.just(3600.0)
 BROKEN = st.binary(max_size=300) | DOUBLES.map(lambda numbers: struct.pack(f"<{len(numbers)}d", *numbers))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(BROKEN, BROKEN, KINDS, FORCES, st.integers(0, 3))
 def test_a_broken_value_raises_nothing(value: bytes, known: bytes, kind: Kind, force: Force, cost: int) -> None:
     one = Charge(KEY, (Window(5, 3600.0), Window(10, 86400.0)), cost, kind, item_of("a"), force)

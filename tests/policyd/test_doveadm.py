@@ -109,7 +109,7 @@ def test_a_dovecot_that_is_away_is_an_error() -> None:
     st.binary(max_size=200)
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode)
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_no_reply_is_more_than_an_error(reply: bytes) -> None:
     with pytest.raises(KickError):
         kick(dovecot(reply))

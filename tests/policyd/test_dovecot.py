@@ -389,7 +389,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.binary(max_size=200) | st.dictionaries(NAMES, JSON).map(lambda values: json.dumps(values).encode()))
 def test_any_octets_are_a_request_or_a_protocol_error(octets: bytes) -> None:
     for command in ("allow", "report"):

@@ -84,7 +84,7 @@ def test_a_name_like_an_option_is_none_to_the_command() -> None:
 
 
 @given(NAMES, NAMES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_name_and_no_reason_breaks_a_line_or_turns_one_round(name: str, why: str) -> None:
     made = notice(name, suspended=Suspension(START, name, why), cause=why)
     plain = notice("x", suspended=Suspension(START, "x", "x"), cause="x")
@@ -93,7 +93,7 @@ def test_no_name_and_no_reason_breaks_a_line_or_turns_one_round(name: str, why: 
 
 
 @given(NAMES, NAMES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_programs_get_json_and_variables_of_any_name(name: str, why: str) -> None:
     made = notice(name, suspended=Suspension(START, name, why), cause=why)
     read = json.loads(as_json(made))

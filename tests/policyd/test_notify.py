@@ -109,7 +109,7 @@ def test_the_same_news_has_the_same_message_id_and_other_news_another() -> None:
 
 
 @given(st.text(max_size=400) | st.text("\r\n\t \0:;,<>@=?\"'\x85\u2028\udc80é", max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_name_of_an_account_becomes_a_header_or_ends_the_mail(name: str) -> None:
     octets = make_mail(RULES, notice(name, suspended=Suspension(START, name, name), cause=name))
     mail = read(octets)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailward.model.greylist import Entry, EntryKind, OriginRecord, Triplet, TripletRecord
@@ -181,7 +181,7 @@ origin_records = st.builds(
 
 
 @given(st.none() | triplet_records, triplet_records.filter(lambda record: record.expires > NOW))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_import_lowers_a_triplet(known: TripletRecord | None, offered: TripletRecord) -> None:
     kept = better_triplet(known, offered, NOW)
     assert kept == better_triplet(kept, offered, NOW), "a second import changes nothing"
@@ -195,7 +195,7 @@ def test_no_import_lowers_a_triplet(known: TripletRecord | None, offered: Triple
 
 
 @given(st.none() | origin_records, origin_records.filter(lambda record: record.expires > NOW))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_import_lowers_an_origin(known: OriginRecord | None, offered: OriginRecord) -> None:
     kept = better_origin(known, offered, NOW)
     assert kept == better_origin(kept, offered, NOW)
@@ -298,7 +298,7 @@ def test_a_line_that_is_none_is_counted_and_the_others_are_taken(greylisting: Gr
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 def test_any_octets_are_records_or_reasons(lines: list[bytes]) -> None:
     for item in read_records(iter(lines)):
         assert isinstance(item, Skipped)

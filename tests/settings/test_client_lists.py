@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailward.policy.exemptions import Exemption, compile_exemptions
@@ -205,7 +205,6 @@ pieces = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=100) | st.lists(pieces, max_size=12).map(lambda found: "".join(found).encode()))
 @example(b"/^" + b"(" * 400 + b"$/")
 @example(b"(" * 300_000)

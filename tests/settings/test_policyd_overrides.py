@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailward.model.limits import Window
@@ -115,7 +115,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     assert str(no_text).endswith("octet 11: expected UTF-8 text")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(st.binary(max_size=200))
 def test_any_octets_are_read(tmp_path: Path, octets: bytes) -> None:
     file = tmp_path / "any"

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mailward.model.errors import ConfigError
@@ -212,7 +212,6 @@ def test_a_long_value_is_clipped_in_its_message(files: Files[Part]) -> None:
     assert len(expected) < 100
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(max_size=60) | st.text("[]=.\"'\n#a1{} ,", max_size=60))
 def test_any_text_is_a_configuration_or_a_named_mistake(files: Files[Part], text: str) -> None:
     files.main.write_text(text, encoding="utf-8", newline="")
