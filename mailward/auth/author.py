@@ -30,7 +30,8 @@ _PATTERNS = (("space", _WHITE_SPACE), ("atom", _ATOM), ("quoted", _QUOTED), ("li
 # One address, with or without a plain display name: nearly all mail, in a fifth of the full reader's time. Takes nothing
 # that the full reader would refuse or read otherwise. Possessive, so that it never goes back: linear.
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++"
-_ADDRESS = rf"{_WORD}(?:\.{_WORD})*+@([A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+)"
+_LOCAL_WORD = _WORD.replace("?", "", 1)  # no encoded word can be made of these
+_ADDRESS = rf"{_LOCAL_WORD}(?:\.{_LOCAL_WORD})*+@([A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+)"
 _PLAIN = re.compile(
     rf'[ \t]*+(?:(?:(?:{_WORD}|[ \t.]++)*+|"[^"\\\r\n]*+"[ \t]*+)<{_ADDRESS}>|{_ADDRESS})[ \t]*+'.encode(), re.DOTALL
 )
@@ -113,8 +114,9 @@ def _conceivable_domains(raw_value: bytes) -> list[str]:
 
     None either where an encoded word may hide an address: some readers decode it, and show what it says as the author. Nor
     where a name breaks off at white space, a comment or a quote behind which others read on: `<ceo@bank .example>`.
+    A single label beside a domain is left out: in `Sales @ Company <s@company.example>` nobody takes it for an address.
     """
-    if len(raw_value) > MAX_FROM or any(_may_hide_address(match) for match in _ENCODED_WORD.finditer(raw_value)):
+    if len(raw_value) > MAX_FROM or _hides_address(raw_value):
         return []
     domains = []
     for match in _AFTER_AT.finditer(raw_value.decode("utf-8", "replace")):
@@ -125,7 +127,12 @@ def _conceivable_domains(raw_value: bytes) -> list[str]:
             domains.append(normalize(name))
         except InvalidDomain:
             return []
-    return domains
+    return [domain for domain in domains if "." in domain] or domains
+
+
+def _hides_address(text: bytes) -> bool:
+    """Say whether an encoded word in it may hold an address."""
+    return b"=?" in text and any(_may_hide_address(match) for match in _ENCODED_WORD.finditer(text))
 
 
 def _may_hide_address(encoded_word: re.Match[bytes]) -> bool:
@@ -256,13 +263,20 @@ class _Reader:
         return domain
 
     def _addr_spec(self) -> str:
-        """Take `local@domain` and return the domain, normalized."""
+        """Take `local@domain` and return the domain, normalized.
+
+        RFC 2047 5 allows no encoded word here. Some readers decode one all the same, and show what it hides as the author.
+        """
+        start = self._at
         self._take("atom", "quoted")
         while self._next_is("."):
             self._at += 1
             if self._next_is("@"):  # `name.@example.jp` is sent by some phones
                 break
             self._take("atom", "quoted")
+        local_part = "".join(token.text for token in self._tokens[start : self._at])
+        if _hides_address(local_part.encode()):
+            raise _Malformed("an encoded word hides an address")
         self._take("@")
         if self._next_is("literal"):
             raise _Malformed("a domain literal is nobody's domain")

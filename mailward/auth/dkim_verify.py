@@ -36,6 +36,8 @@ from mailward.model.results import DkimResult, Result
 __all__ = ["DkimLimits", "Signature", "body_forms", "header_verifies", "may_align", "parse_signatures", "verify"]
 
 MAX_FIELDS = 100  # DKIM-Signature fields that are looked at, from the top; a thousand of them is somebody's attack
+# Different values of l= in one message: a pass over the body each. One signer's are alike, and a list adds its own.
+MAX_BODY_LIMITS = 2
 
 _FIELD_NAME = b"dkim-signature"
 _SHOWN_ALGORITHMS = (b"rsa-sha256", b"ed25519-sha256", b"rsa-sha1")
@@ -47,19 +49,32 @@ def parse_signatures(
     """Return each DKIM-Signature, the topmost first: one to verify, or the result that says why it is not worth it.
 
     Where there are more than `max_signatures` those go first that may be aligned with an author domain: a stranger who
-    puts his own on top must not push out the one that counts.
+    puts his own on top must not push out the one that counts. The same holds for more than MAX_BODY_LIMITS values of l=.
     """
     parsed = [
         _parse(field, position, limits, now) for position, field in enumerate(header.fields(_FIELD_NAME)[:MAX_FIELDS])
     ]
     candidates = [signature for signature in parsed if isinstance(signature, Signature)]
-    if len(candidates) <= limits.max_signatures:
+    if len(candidates) <= limits.max_signatures and len(_limited_forms(candidates)) <= MAX_BODY_LIMITS:
         return parsed
     candidates.sort(key=lambda signature: not may_align(signature.seal.signing_domain, author_domains))
-    reason = f"more than {limits.max_signatures} signatures"
-    for signature in candidates[limits.max_signatures :]:
-        parsed[signature.position] = _result(signature, Judgement(Result.POLICY, reason))
+    tried, untried = candidates[: limits.max_signatures], candidates[limits.max_signatures :]
+    for signature in untried:
+        parsed[signature.position] = _untried(signature, f"more than {limits.max_signatures} signatures")
+    costly = _limited_forms(tried)[MAX_BODY_LIMITS:]
+    for signature in tried:
+        if signature.body_form in costly:
+            parsed[signature.position] = _untried(signature, f"more than {MAX_BODY_LIMITS} different values of l=")
     return parsed
+
+
+def _limited_forms(signatures: Sequence[Signature]) -> list[BodyForm]:
+    """Return the different forms of the body that an l= cuts, in the order of the signatures."""
+    return list(dict.fromkeys(signature.body_form for signature in signatures if signature.body_limit is not None))
+
+
+def _untried(signature: Signature, reason: str) -> DkimResult:
+    return _result(signature, Judgement(Result.POLICY, reason))
 
 
 def body_forms(signatures: Sequence[Signature | DkimResult]) -> set[BodyForm]:

@@ -1,8 +1,8 @@
 """check_host(): what an SPF record says of a client (RFC 7208 4 to 6). No I/O: every question goes through `ask`.
 
 Bounded whoever wrote the records: 10 terms that ask the DNS, which also bounds how deep records include records; 10 names
-of an mx or ptr; void look-ups; the size of records and terms (mailward.auth.spf_record). The time is bounded by `ask`, which
-answers TEMPFAIL when the message's deadline is over. What `ask` raises is our own bug, and goes through.
+of an mx or ptr; terms that ask in vain; the size of records and terms (mailward.auth.spf_record). The time is bounded by
+`ask`, which answers TEMPFAIL when the message's deadline is over. What `ask` raises is our own bug, and goes through.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NOBODYS_DOING = (Failure.AWAY, Failure.OWN_WANT)  # why the DNS may not answer,
 class SpfLimits:
     """What one evaluation may cost; `wants_terms` fills SpfResult.terms."""
 
-    void_lookups: int = 2  # RFC 7208 4.6.4
+    void_lookups: int = 2  # RFC 7208 4.6.4: terms whose questions find nothing
     wants_terms: bool = False
 
 
@@ -69,6 +69,7 @@ class Evaluation:
     def __init__(self, sender: Sender, ask: Ask, limits: SpfLimits) -> None:
         self.lookups = 0
         self.void_lookups = 0
+        self._is_term_void = False  # the term at work has been counted among them
         self.mechanism = ""  # the term of the sender's own record that decided
         self.trace = Trace()
         self._sender = sender
@@ -102,6 +103,7 @@ class Evaluation:
         if self._explanation is None:
             return ""
         spec, domain = self._explanation
+        self._is_term_void = False
         try:
             name = self._expand(spec, domain)
             if name is None or not _is_askable(name):
@@ -226,6 +228,7 @@ class Evaluation:
     # What the mechanisms ask.
 
     def _count_lookup(self) -> None:
+        self._is_term_void = False
         self.lookups += 1
         if self.lookups > MAX_LOOKUPS:
             raise Stop(Result.PERMERROR, f"more than {MAX_LOOKUPS} DNS terms")
@@ -237,13 +240,18 @@ class Evaluation:
         return is_among(self._client, self._records(name, self._client.record_type), prefix_length)
 
     def _records(self, name: str, record_type: RecordType) -> tuple[bytes, ...]:
-        """Ask, and count what was asked in vain. A name that nobody can have is not asked for."""
+        """Ask, and count the terms that ask in vain. A name that nobody can have is not asked for.
+
+        RFC 7208 4.6.4 limits the terms for which nothing is found, not the questions: an mx of three names without an AAAA
+        record must not be a permerror for every IPv6 client of a provider included behind it.
+        """
         if not _is_askable(name):
             return ()
         answer = self._ask_dns(Question(name, record_type))
         if answer.status is AnswerStatus.TEMPFAIL:
             raise _no_answer(answer)
-        if not answer.records:
+        if not answer.records and not self._is_term_void:
+            self._is_term_void = True
             self.void_lookups += 1
             if self.void_lookups > self._limits.void_lookups:
                 raise Stop(Result.PERMERROR, f"more than {self._limits.void_lookups} void lookups")

@@ -103,12 +103,12 @@ def _decide_one(dmarc: DmarcResult, evaluation: Evaluation, rules: EnforcementRu
     if dmarc.result is Result.NONE:
         return Decision(Outcome.ACCEPT, Reason.NO_RECORD, dmarc)
     if dmarc.result is Result.TEMPERROR:
-        return _temperror(dmarc, evaluation, rules)
+        return _unless_excepted(_temperror(dmarc, evaluation, rules), evaluation, rules)
     wanted = dmarc.policy
     if wanted is None:
         if dmarc.author_domain:  # a record that cannot be followed
             return Decision(Outcome.ACCEPT, Reason.PERMERROR, dmarc)
-        return _no_author(dmarc, rules, rules.enforce)
+        return _unless_excepted(_no_author(dmarc, rules, rules.enforce), evaluation, rules)
     if wanted is Disposition.NONE:
         return Decision(Outcome.ACCEPT, Reason.POLICY_NONE, dmarc)
     if rules.enforce is Disposition.NONE:
@@ -149,8 +149,15 @@ def _no_author(dmarc: DmarcResult, rules: EnforcementRules, most: Disposition) -
     return Decision(outcome, Reason.NO_AUTHOR, dmarc, setting="no_author_domain")
 
 
+def _unless_excepted(decision: Decision, evaluation: Evaluation, rules: EnforcementRules) -> Decision:
+    """Let what would be let through as a failure through as a doubt, too: a list's mail must not wait for its author's key."""
+    if decision.outcome is Outcome.ACCEPT:
+        return decision
+    return _override(decision.dmarc, evaluation, rules) or decision
+
+
 def _override(dmarc: DmarcResult, evaluation: Evaluation, rules: EnforcementRules) -> Decision | None:
-    """Return the decision to accept a failing message all the same; None where nothing the operator named speaks for it."""
+    """Return the decision to accept a message all the same; None where nothing the operator named speaks for it."""
 
     def accept(reason: Reason, detail: str, setting: str) -> Decision:
         return Decision(Outcome.ACCEPT, reason, dmarc, f"{reason.value}: {detail}", setting)

@@ -179,6 +179,10 @@ UNREADABLE = (
     unreadable(
         "encoded-word-as-an-address-is-no-pass-of-its-neighbour", b"From: " + ENCODED + b",<x@attacker.example>"
     ),
+    unreadable(
+        "encoded-address-as-a-local-part-is-no-pass",
+        b"From: =?utf-8?q?ceo=40bank.example?==?utf-8?q?=00?=@attacker.example",
+    ),
     unreadable("encoded-word-as-a-domain-is-no-domain", b"From: ceo@=?utf-8?Q?bank.example?="),
     unreadable(
         "encoded-address-in-quoted-printable-is-no-pass", b"From: =?utf-8?q?ceo=40bank.example?=,<x@attacker.example>"

@@ -28,6 +28,7 @@ PEERS_PASS = frozenset(
         "a-hundred-from-fields-hide-none",
         "bare-cr-in-the-field-hides-no-author",
         "customer-who-says-psd-n-does-not-speak-for-his-host",
+        "encoded-address-as-a-local-part-is-no-pass",
         "helo-with-a-parenthesis-is-no-domain",
         "helo-with-a-quote-is-no-domain",
         "key-in-test-mode-is-unsigned-mail",

@@ -32,6 +32,7 @@ from mailward.model.results import Authors, FromFault
         pytest.param("a@b.example <a@b.example>", ["b.example"], id="the address as display name"),
         pytest.param("J\u00f6rg <j@b\u00fccher.example>", ["xn--bcher-kva.example"], id="U-label"),
         pytest.param("=?utf-8?q?A=40evil?= <a@b.example>", ["b.example"], id="encoded word"),
+        pytest.param("what?=really?=<a?b=?c@b.example>", ["b.example"], id="signs of an encoded word that is none"),
         pytest.param("a@b.example\r\n\t(fold)", ["b.example"], id="fold"),
         pytest.param(", a@b.example,,", ["b.example"], id="empty elements"),
     ],
@@ -62,6 +63,11 @@ def test_address_lists_are_read(value: str, domains: list[str]) -> None:
         pytest.param("Doe, Inc. <a@b.example>", id="comma in an unquoted name"),
         pytest.param("a@b.ex(comment)ample <c@d.example>", id="a comment inside the domain"),
         pytest.param("x" * MAX_FROM + "@b.example", id="too long"),
+        pytest.param(
+            "=?utf-8?q?ceo=40bank.example?==?utf-8?q?=00?=@b.example", id="an address hidden in the local part"
+        ),
+        pytest.param("A <x=?utf-8?b?Y2VvQGJhbmsuZXhhbXBsZQ==?=@b.example>", id="an address hidden behind a letter"),
+        pytest.param('"=?utf-8?q?ceo=40bank.example?="@b.example', id="an address hidden in a quoted local part"),
     ],
 )
 def test_what_is_no_address_list_is_refused(value: str) -> None:
@@ -94,6 +100,10 @@ def test_no_octets_make_it_stumble(value: bytes) -> None:
         ([b"=?utf-8?B?Y2VvQGJhbmsuZXhhbXBsZQ==?=,<a@x.example>"], Authors((), FromFault.MALFORMED)),
         ([b"=?utf-8?q?ceo=40bank.example?=,<a@x.example>"], Authors((), FromFault.MALFORMED)),
         ([b"=?utf-7?Q?ceo+AEA-bank.example?=,<a@x.example>"], Authors((), FromFault.MALFORMED)),
+        ([b"=?utf-8?q?ceo=40bank.example?=@x.example"], Authors((), FromFault.MALFORMED)),
+        ([b"Sales @ Company <a@x.example>"], Authors(("x.example",), FromFault.MALFORMED)),
+        ([b"sales@company, a@x.example"], Authors(("company", "x.example"))),
+        ([b"ceo@bank .example <a@x.example>"], Authors((), FromFault.MALFORMED)),
         ([b"\xe9t\xe9 <a@x.example>"], Authors(("x.example",))),
         ([b"a@\xff.example"], Authors((), FromFault.MALFORMED)),
     ],
@@ -112,6 +122,10 @@ def test_no_octets_make_it_stumble(value: bytes) -> None:
         "an encoded address in base64",
         "an encoded address in quoted-printable",
         "an encoded address in a character set of its own",
+        "an encoded address for a local part",
+        "an at sign in a name",
+        "a single label as a domain",
+        "a name that looks like a domain with a space in it",
         "Latin-1",
         "no UTF-8",
     ],

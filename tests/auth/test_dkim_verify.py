@@ -407,6 +407,23 @@ def test_more_signatures_than_are_tried() -> None:
     assert len(zone.asked) == 8
 
 
+def test_a_body_is_hashed_for_two_lengths_at_most() -> None:
+    lengths = [str(n) for n in (3, 4, 5)]
+    strangers = [dkim_signature(FIELDS, BODY, RSA, dkim_tags(d="s.example", l=length)) for length in lengths]
+    ours = [
+        dkim_signature(FIELDS, BODY, RSA, dkim_tags(l=str(len(BODY)))),
+        dkim_signature(FIELDS, BODY, RSA, dkim_tags()),
+    ]
+    parsed = parse_signatures(ReceivedHeader([*strangers, *ours, *FIELDS]), ["example.com"], LIMITS, NOW)
+    assert [getattr(one, "reason", "tried") for one in parsed] == [
+        "tried",
+        *["more than 2 different values of l="] * 2,
+        "tried",
+        "tried",
+    ]
+    assert len([form for form in body_forms(parsed) if form.limit is not None]) == 2
+
+
 def test_what_cannot_be_a_signature_takes_no_place() -> None:
     junk = [HeaderField(b"DKIM-Signature", b" v=1; nonsense")] * 30
     field = dkim_signature(FIELDS, BODY, RSA, dkim_tags())

@@ -274,6 +274,10 @@ TEN_ADDRESSES = "\n".join(f"a{n}.example A 198.51.100.1" for n in range(10))
         ),
         pytest.param("v=spf1 a a:b.example -all", "", Result.FAIL, 2, 2, id="two void look-ups"),
         pytest.param("v=spf1 a a:b.example a:c.example -all", "", Result.PERMERROR, 3, 3, id="three void look-ups"),
+        pytest.param(
+            "v=spf1 mx a ip4:192.0.2.1 -all", "\n".join(f"example.com MX 1 m{n}.example" for n in range(10)),
+            Result.PASS, 2, 2, id="ten MX names without an address are one term that finds nothing",
+        ),
         pytest.param("v=spf1 a:a..example a:%{l}..example exists:%_.x.example -all",
                      " .x.example A 127.0.0.1", Result.FAIL, 3, 1, id="names nobody can have are not asked for"),
         pytest.param(
@@ -303,6 +307,19 @@ TEN_ADDRESSES = "\n".join(f"a{n}.example A 198.51.100.1" for n in range(10))
 def test_limits(record: str, zone: str, result: Result, lookups: int, void_lookups: int) -> None:
     found = judge(record, zone)
     assert (found.result, found.lookups, found.void_lookups) == (result, lookups, void_lookups)
+
+
+def test_hosts_without_ipv6_stand_in_no_providers_way() -> None:
+    zone = Zone("""
+        shop.example TXT v=spf1 a mx include:provider.example -all
+        shop.example A 192.0.2.1
+        shop.example MX 10 m1.shop.example
+        shop.example MX 20 m2.shop.example
+        m1.shop.example A 192.0.2.2
+        m2.shop.example A 192.0.2.3
+        provider.example TXT v=spf1 ip6:2001:db8::/32 -all
+    """)
+    assert check_mail_from("2001:db8::25", HELO, b"a@shop.example", zone, LIMITS).result is Result.PASS
 
 
 @pytest.mark.parametrize(("limit", "result"), [(0, Result.PERMERROR), (2, Result.PERMERROR), (3, Result.FAIL)])

@@ -20,7 +20,7 @@ from mailward.model.results import (
     SpfIdentity,
     SpfResult,
 )
-from mailward.policy.enforcement import EnforcementRules, Outcome, Reason, decide
+from mailward.policy.enforcement import OVERRIDES, EnforcementRules, Outcome, Reason, decide
 
 REJECT, QUARANTINE, NONE = Disposition.REJECT, Disposition.QUARANTINE, Disposition.NONE
 
@@ -266,3 +266,37 @@ def test_mail_without_an_author_domain_meets_what_the_operator_said(
 def test_a_silent_domain_beside_another_author_does_not_buy_delivery(rules: EnforcementRules, outcome: Outcome) -> None:
     silent = dmarc(Result.TEMPERROR, None, "silent.example")
     assert decide(found(silent, dmarc(Result.TEMPERROR, None)), rules).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(
+            EnforcementRules(forwarder_networks=(ipaddress.ip_network("192.0.2.0/24"),)), id="a listed network"
+        ),
+        pytest.param(EnforcementRules(forwarder_names=frozenset({"forwarder.example"})), id="a confirmed name"),
+        pytest.param(EnforcementRules(mailing_lists=frozenset({"lists.example"})), id="a signed list"),
+    ],
+)
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        pytest.param(dmarc(Result.TEMPERROR, REJECT), id="a silent name"),
+        pytest.param(dmarc(Result.PERMERROR, None, author_domain=""), id="no author domain"),
+    ],
+)
+def test_what_lets_a_failure_through_lets_a_doubt_through(rules: EnforcementRules, doubtful: DmarcResult) -> None:
+    assert decide(found(doubtful), EnforcementRules()).outcome is not Outcome.ACCEPT
+    decision = decide(found(doubtful), rules)
+    assert (decision.outcome, decision.reason in OVERRIDES) == (Outcome.ACCEPT, True)
+
+
+def test_proof_for_another_author_excuses_no_missing_one() -> None:
+    rules = EnforcementRules(trusted_sealers=frozenset({"sealer.example"}), accept_domains=frozenset({"bank.example"}))
+    assert decide(found(dmarc(Result.PERMERROR, None, author_domain="")), rules).outcome is Outcome.QUARANTINE
+
+
+def test_a_trusted_seal_excuses_a_silent_name_of_the_author_it_saw_pass() -> None:
+    rules = EnforcementRules(trusted_sealers=frozenset({"sealer.example"}))
+    assert decide(found(dmarc(Result.TEMPERROR, REJECT)), rules).reason is Reason.TRUSTED_SEALER
+    assert decide(found(dmarc(Result.TEMPERROR, REJECT, "other.example")), rules).outcome is Outcome.TEMPFAIL
