@@ -15,6 +15,8 @@ DESCRIPTION
                         not tell. The signer looks for itself, and uses no key whose record is missing while another of the
                         domain's is there
 
+    show and verify take a DOMAIN without keys of its own to those that sign for it: of a domain above it, or of `*`.
+
     Where the domain has keys in another file of the configuration, that file is the operator's: `new` says which it is, and
     prints the lines for it. So it does with --no-config, and where there is no configuration at all.
 
@@ -213,15 +215,20 @@ def zone_record(selector: str, domain: str, key: PrivateKey) -> str:
 
 
 def _configured_keys(settings: Settings, domain: str | None) -> Iterator[tuple[KeyRef, PrivateKey | str]]:
-    """Yield every key that signs, or why it cannot; each once, and only `domain`'s where one is given."""
+    """Yield every key that signs, or why it cannot; each once, and only `domain`'s where one is given.
+
+    A domain with no key of its own is shown those that sign for it: of a domain above, or of `*`.
+    """
     policy = read_signing_policy(settings)
     wanted = _name(domain, "DOMAIN") if domain else ""
     refs = {ref: None for refs in policy.table.keys.values() for ref in refs if wanted in ("", ref.signing_domain)}
+    if wanted and not refs:
+        refs = dict.fromkeys(policy.table.lookup(wanted))
     if not refs:
         raise click.ClickException(f"no key is configured for {wanted}" if wanted else "no key is configured")
     for ref in refs:
         if not ref.signing_domain:
-            yield ref, 'signs for any domain ("*"): its record belongs into each of their zones'
+            yield ref, 'signs for any domain ("*"): its record belongs into each of their zones; name one to see it'
             continue
         try:
             yield ref, read_key(Path(ref.file))

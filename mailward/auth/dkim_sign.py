@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,9 @@ from mailward.model.message import HeaderField, by_name, pick_bottom_up
 
 MAX_ALWAYS_ITEMS = 4000  # of the names that must be covered in full; with more of them the message cannot be signed
 MAX_OTHER_ITEMS = 500  # of all the others; what is beyond stays unsigned, so that our field fits where others must
-MAX_FAMILY_NAME = 60  # octets of a name that only a family covers: its author chose it, and h= has lines of 78
+# A name that only a family covers, which its author chose: h= has lines of 78, and a semicolon would end it and begin a
+# tag of the author's (RFC 5322 3.6.8 allows one in a name, RFC 6376 3.2 none in a tag).
+_FAMILY_NAME = re.compile(rb"[!-9<-~]{1,60}")
 
 MAX_CACHED_NAMES = 64  # so that the cache of h= lists has at most 2 MB whatever strangers send
 
@@ -108,7 +111,7 @@ class SigningRules:
             extra = self._extra.get(name)
             if extra is not None:
                 others += [name] * (len(fields) + extra)
-            elif name.startswith(self._families) and len(name) <= MAX_FAMILY_NAME and name not in self._always:
+            elif name.startswith(self._families) and _FAMILY_NAME.fullmatch(name) and name not in self._always:
                 others += [name] * len(fields)
         return always + others[:MAX_OTHER_ITEMS]
 

@@ -79,6 +79,8 @@ def normalize_pattern(pattern: str) -> str:
 
 def _entries(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines, 1):
+        if number == 1:
+            line = line.removeprefix("\ufeff")  # some editors begin a file with a byte order mark
         words = line.partition("#")[0].split()
         if words:
             yield number, words

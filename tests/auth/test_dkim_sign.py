@@ -226,6 +226,14 @@ def test_a_name_its_author_made_endless_is_not_signed() -> None:
     assert not any(len(item) > 60 for item in h_items(b"List-" + b"x" * 300 + b": y\r\n" + MESSAGE))
 
 
+@pytest.mark.parametrize("name", [b"List-a;b", b"Content-;l=0;x="])
+def test_a_name_that_would_break_the_list_is_not_signed(name: bytes) -> None:
+    message = name + b": y\r\nList-=,<>: z\r\n" + MESSAGE
+    assert name.lower().decode() not in h_items(message)
+    assert "list-=,<>" in h_items(message)
+    assert verify(sign(message, [RSA_KEY], SigningRules()), 0)
+
+
 @pytest.mark.parametrize("octet", [b"\x0b", b"\x0c"], ids=["vertical tab", "form feed"])
 def test_where_verifiers_differ_on_white_space_the_simple_form_signs(octet: bytes) -> None:
     message = MESSAGE.replace(b"Subject: hi", b"Subject: " + octet + b"hi" + octet)

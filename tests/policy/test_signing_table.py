@@ -111,6 +111,12 @@ def test_logins_fold_their_case_and_lines_of_one_login_add_up() -> None:
     }
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
+    assert parse_logins(["\ufeffalice example.com", "bob example.net"])[0].keys() == {"alice", "bob"}
+    assert parse_signing_table(["\ufeffexample.com 2026a a.pem"])[0].keys() == {"example.com"}
+    assert parse_logins(["bob example.net", "\ufeffalice example.com"])[0].keys() == {"bob", "\ufeffalice"}
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -158,7 +164,8 @@ any_lines = st.lists(st.text(max_size=40) | st.lists(words, max_size=6).map(" ".
 
 
 def entries(lines: list[str]) -> set[int]:
-    return {number for number, line in enumerate(lines, 1) if line.partition("#")[0].strip()}
+    first = [line.removeprefix("\ufeff") for line in lines[:1]]
+    return {number for number, line in enumerate(first + lines[1:], 1) if line.partition("#")[0].strip()}
 
 
 @given(any_lines)

@@ -267,6 +267,27 @@ def test_verify_cannot_speak_for_a_domain_it_does_not_know(folder: Path, nameser
     assert done.output.startswith("unusable")
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        pytest.param("*", "test.example", id="any domain"),
+        pytest.param(".test.example", "news.test.example", id="below a domain"),
+    ],
+)
+def test_a_domain_is_shown_the_keys_that_sign_for_it(
+    folder: Path, nameserver: Nameserver, name: str, asked: str
+) -> None:
+    postmaster = Postmaster(folder, nameserver.address)
+    postmaster.add(name, good=RSA)
+    postmaster.add("example.net", c=OTHER)
+    done = postmaster.run("verify", asked)
+    assert (done.exit_code, done.output.split()) == (0, ["published", "good._domainkey.test.example"])
+    shown = postmaster.run("show", asked)
+    assert shown.exit_code == 0
+    assert publishes(shown.output, "good._domainkey.test.example.", RSA)
+    assert list(records_of("$TTL 60\n" + shown.output)) == ["good._domainkey.test.example."]
+
+
 def test_with_the_dns_away_nothing_can_be_said(folder: Path, nameserver: Nameserver) -> None:
     postmaster = Postmaster(folder, nameserver.address)
     postmaster.config.write_text(postmaster.config.read_text().replace('"2s"', '"200ms"').replace('"4s"', '"400ms"'))

@@ -172,8 +172,15 @@ def test_a_configuration_that_cannot_be_read_is_found_before_a_key_is_made(place
     assert (done.exit_code, [each.name for each in place.folder.iterdir()]) == (EX_CONFIG, ["mailward.toml"])
 
 
-def test_a_conf_d_that_cannot_be_written_is_named_and_the_lines_printed(place: Place) -> None:
+def test_a_conf_d_that_cannot_be_read_is_found_before_a_key_is_made(place: Place) -> None:
     (place.folder / "conf.d").write_text("a file")
+    done = place.new("example.com")
+    assert (done.exit_code, "conf.d: cannot be read" in done.output) == (EX_CONFIG, True)
+    assert not (place.folder / "keys").exists()
+
+
+def test_a_file_that_cannot_be_written_is_named_and_the_lines_printed(place: Place) -> None:
+    place.file("example.com").mkdir(parents=True)
     done = place.new("example.com", "--selector", "a")
     assert done.exit_code == 1
     assert f"; {place.file('example.com')} cannot be written: " in done.output
@@ -292,8 +299,14 @@ def test_a_running_signer_signs_with_a_fresh_key_without_a_restart(monkeypatch: 
             place = Place(folder, signer.config.read_text())
             with_systemd(place, monkeypatch, f"kill -HUP {signer.pid}")
             assert place.new("fresh.example", "--selector", "new").exit_code == 0
-            wait_until(lambda: signer.send(fields).inserted() != [], "the fresh key signs")
-            (signature,) = signer.sign(fields)
+            signatures: list[bytes] = []  # of the first message that has one: a worker from before may take the next
+
+            def is_signed() -> bool:
+                signatures[:] = signer.send(fields).inserted()
+                return bool(signatures)
+
+            wait_until(is_signed, "the fresh key signs")
+            (signature,) = signatures
             assert b"d=fresh.example" in signature
             assert b"s=new" in signature
             assert len(signer.sign()) == 2, "the other domain's keys sign as before"

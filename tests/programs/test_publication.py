@@ -81,10 +81,12 @@ def test_the_first_message_is_signed_with_what_is_published(
 ) -> None:
     signer = start(published, HOUR)
     assert selectors(signer) == used
-    metrics = signer.metrics()
-    assert metrics['keys{state="published"}'] == len({"rsa", "ed"} & set(published.split()))
+    count = len({"rsa", "ed"} & set(published.split()))
+    wait_until(  # the worker that found out tells the supervisor while it answers
+        lambda: signer.metrics().get('keys{state="published"}') == count, "the metrics to know the states"
+    )
     has_complaint = "no-published-key" in signer.output()
-    assert has_complaint == (metrics["unpublished_total"] == 1) == (used == "rsa" and published != "rsa")
+    assert has_complaint == (signer.metrics()["unpublished_total"] == 1) == (used == "rsa" and published != "rsa")
 
 
 def test_a_record_that_appears_later_is_noticed(
