@@ -70,6 +70,7 @@ class Watch:
         self._notes = notes
         self._log = log
         self._orders = Orders()
+        self._is_order_fresh = False  # the last question for them was answered
         self._returns = ReturnBreaker(rules_for(windows))
         self._spike = SpikeWatch()
         self._strangers = 0
@@ -112,12 +113,17 @@ class Watch:
 
     def _away(self) -> Iterator[Aside]:
         """Yield what has been ordered and what is away."""
-        if self._orders.off_until and self._orders.off_until > time.time():
+        if self._is_switched_off():
             yield Aside.SWITCHED_OFF
         if self._guarded.is_open:
             yield Aside.STORE
         if self._resolver.is_away:
             yield Aside.DNS
+
+    def _is_switched_off(self) -> bool:
+        """Say whether the switch is in force: by the store's clock, which all machines share; by ours while it does not tell."""
+        until = self._orders.off_until
+        return bool(until) and (self._is_order_fresh or until > time.time())
 
     def _run(self) -> None:
         """Ask and look, several times a second. A thread's whole life."""
@@ -142,10 +148,11 @@ class Watch:
 
     def _read_orders(self) -> None:
         orders = self._guarded.consult(self._store.orders)
+        self._is_order_fresh = orders is not None
         if orders is None or orders == self._orders:
             return
         if orders.off_until != self._orders.off_until:
-            self._log.warning("switched", until=orders.off_until or "on")
+            self._log.warning("switched", until=_moment(orders.off_until) if orders.off_until else "on")
         self._orders = orders
         self._exemptions = self._configured.with_entries(orders.entries)
         for entry in [*set(self._exemptions.unreadable) - self._unreadable][:MAX_UNREADABLE]:
@@ -195,3 +202,11 @@ class Watch:
         for aside in shown ^ self._shown:
             self._metrics.count("breakers_open", aside.value, 1 if aside in shown else -1)
         self._shown = shown
+
+
+def _moment(seconds: float) -> str:
+    """Return a time as the log writes its own; a store holds what was written into it."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)

@@ -43,7 +43,8 @@ DESCRIPTION
 DIAGNOSTICS
     Exit status 0: done. 1: `show` and `forget` found nothing. 2: wrong options. 65: the file is not what it should be, or
     not whole (what was readable of an export is taken). 66: no such file. 69: db_dump is needed and not installed. 73: the
-    export cannot be written. 75: the state is away, with the reason and what to do. 77: permission denied. 78: the
+    export cannot be written. 75: the state is away, with the reason and what to do; or an
+    order is over already by its clock. 77: permission denied. 78: the
     configuration is wrong.
 
 BUGS
@@ -83,7 +84,7 @@ from postmaster.greylist.showing import show_subject
 from postmaster.greylist.sources import Form, NoSource, Source, open_source
 from postmaster.greylist.subject import NoSubject, Role, Subject, read_subject
 from postmaster.greylist.writing import write_export
-from postmaster.opening import leave, read_settings
+from postmaster.opening import EX_TEMPFAIL, leave, read_settings
 from postmaster.progress import progress
 
 EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE, EX_CANTCREAT = 65, 66, 69, 73
@@ -123,6 +124,7 @@ def off(duration: str) -> None:
     with opened(_settings()) as greylist:
         until = greylist.now + seconds
         greylist.store.switch_off(until)
+        _require_in_force(bool(greylist.store.orders().off_until))
         click.echo(f"Greylisting is off until {ahead(until, greylist.now)}; `mailward greylist on` ends that.")
 
 
@@ -130,7 +132,7 @@ def off(duration: str) -> None:
 def on() -> None:
     """Switch greylisting on."""
     with opened(_settings()) as greylist:
-        was_off = greylist.store.orders().off_until > greylist.now
+        was_off = bool(greylist.store.orders().off_until)
         greylist.store.switch_off(0.0)
         click.echo("Greylisting is on again." if was_off else "Greylisting is on; it was not switched off.")
 
@@ -270,6 +272,14 @@ def _order(what: str, role: Role, lifetime: str | None, note: str, *, is_allowed
             raise click.ClickException(
                 f"there are {MAX_ENTRIES} entries already; the configuration takes more"
             ) from None
+        known = ((entry.kind, entry.subject) for entry in greylist.store.orders().entries)
+        _require_in_force((kind, subject) in known)
+
+
+def _require_in_force(is_in_force: bool) -> None:
+    """Leave the program where the state, by its own clock, says that an order is over already."""
+    if not is_in_force:
+        leave(EX_TEMPFAIL, "by the clock of the state's server that is over already, and not in force: set the clocks")
 
 
 def _role(is_sender: bool, is_recipient: bool) -> Role:

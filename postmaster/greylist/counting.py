@@ -12,8 +12,6 @@ from postmaster.durations import ago, ahead
 from postmaster.greylist.listing import VERSION
 from postmaster.greylist.opening import Greylist
 from postmaster.greylist.standing import Standing, of_origin, of_triplet
-from postmaster.progress import counted as shown_on
-from postmaster.progress import progress
 from postmaster.tables import labelled, print_json
 
 
@@ -81,11 +79,10 @@ def settled_returns(returns: Iterable[ReturnCount], now: float, patience: float)
 
 def _count(greylist: Greylist) -> Counted:
     store, now, result = greylist.store, greylist.now, Counted()
-    with progress(store.count_triplets(), "triplets") as advance:
-        for record in shown_on(store.triplets(), advance):
-            result.triplets[of_triplet(record, now)] += 1
-            if not result.oldest or record.first_seen < result.oldest:
-                result.oldest = record.first_seen
+    for record in greylist.triplets():
+        result.triplets[of_triplet(record, now)] += 1
+        if not result.oldest or record.first_seen < result.oldest:
+            result.oldest = record.first_seen
     for origin in store.origins():
         result.origins[of_origin(origin, greylist.windows, now)] += 1
     result.correspondents = sum(1 for _, expires in store.correspondents() if expires > now)
@@ -93,7 +90,7 @@ def _count(greylist: Greylist) -> Counted:
 
 
 def _state_words(orders: Orders, breaker: ReturnBreaker, now: float) -> str:
-    if orders.off_until > now:
+    if orders.off_until:
         return f"switched off until {ahead(orders.off_until, now)}"
     return "on" if breaker.is_closed else f"steps aside since {ago(breaker.changed_at, now)}: nobody came back"
 

@@ -82,9 +82,13 @@ def forget_subject(greylist: Greylist, subject: Subject, *, is_dry_run: bool) ->
 
 def _forget_triplets(greylist: Greylist, subject: Subject, forgotten: Counter[str], *, is_dry_run: bool) -> None:
     if is_dry_run:
+        first: list[TripletRecord] = []
         for record in _triplets_of(greylist, subject):
             forgotten["triplets"] += 1
-            _tell(_triplet_words(record, "would forget"), forgotten["triplets"])
+            if len(first) <= SHOWN:
+                first.append(record)
+        for number, record in enumerate(first, 1):
+            _tell(_triplet_words(record, "would forget"), number)
         return
     while batch := list(itertools.islice(_triplets_of(greylist, subject), BATCH)):
         before = forgotten["triplets"]
@@ -97,7 +101,7 @@ def _forget_triplets(greylist: Greylist, subject: Subject, forgotten: Counter[st
 
 
 def _triplets_of(greylist: Greylist, subject: Subject) -> Iterator[TripletRecord]:
-    return (record for record in greylist.store.triplets() if subject.has_triplet(record.triplet))
+    return (record for record in greylist.triplets() if subject.has_triplet(record.triplet))
 
 
 def _triplet_words(record: TripletRecord, verb: str) -> str:

@@ -42,7 +42,7 @@ def list_origins(greylist: Greylist, limit: int, *, is_json: bool) -> None:
             }
         )
         return
-    if orders.off_until > now:
+    if orders.off_until:
         click.echo(f"Greylisting is switched off until {ahead(orders.off_until, now)}.\n")
     _print_entries(entries, now)
     click.echo()
@@ -52,7 +52,7 @@ def list_origins(greylist: Greylist, limit: int, *, is_json: bool) -> None:
 def list_triplets(greylist: Greylist, limit: int, *, is_waiting: bool, is_json: bool) -> None:
     """Print triplets, those heard of last at the top."""
     wanted = (Standing.WAITING,) if is_waiting else (Standing.WAITING, Standing.PASSED)
-    records = (record for record in greylist.store.triplets() if of_triplet(record, greylist.now) in wanted)
+    records = (record for record in greylist.triplets() if of_triplet(record, greylist.now) in wanted)
     best = best_of(records, limit, triplet_order)
     if is_json:
         print_json(

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mailward.adapters import stores
-from mailward.model.greylist import Windows
+from mailward.model.greylist import TripletRecord, Windows
 from mailward.model.ports import GreylistRecords
 from mailward.model.state import Durability
 from mailward.settings.greylist import Settings
 from postmaster.opening import STORE_SECONDS, opened_store
+from postmaster.progress import counted, progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Greylist:
     ipv4_prefix: int
     ipv6_prefix: int
     now: float
+
+    def triplets(self) -> Iterator[TripletRecord]:
+        """Yield every triplet, with a progress bar where there are many; print nothing meanwhile."""
+        with progress(self.store.count_triplets(), "triplets") as advance:
+            yield from counted(self.store.triplets(), advance)
 
 
 @contextlib.contextmanager

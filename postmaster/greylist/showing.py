@@ -69,7 +69,7 @@ def show_subject(greylist: Greylist, subject: Subject, exemptions: Exemptions, l
 def _find(greylist: Greylist, subject: Subject, exemptions: Exemptions, limit: int) -> Known:
     store, orders = greylist.store, greylist.store.orders()
     origins = (record for record in store.origins() if subject.has_origin(record.origin))
-    triplets = (record for record in store.triplets() if subject.touches(record.triplet))
+    triplets = (record for record in greylist.triplets() if subject.touches(record.triplet))
     return Known(
         tuple(entry for entry in orders.entries if subject.is_met_by(entry)),
         best_of(origins, limit, lambda record: (-record.passes, record.origin)),
@@ -107,7 +107,7 @@ def _correspondent_until(greylist: Greylist, subject: Subject) -> float:
 
 def _outlook(known: Known, subject: Subject, greylist: Greylist) -> str:
     """Say what becomes of the next message, as far as that follows from what is known here."""
-    if known.off_until > greylist.now:
+    if known.off_until:
         return f"passes: greylisting is switched off until {ahead(known.off_until, greylist.now)}"
     of_all = [entry for entry in known.entries if _is_of_all(entry, subject)]
     if not all(entry.is_allowed for entry in of_all):

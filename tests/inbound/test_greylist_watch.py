@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from typing import cast
 
@@ -14,7 +16,8 @@ from mailward.daemon import log
 from mailward.daemon.metrics import Metrics
 from mailward.daemon.state_size import TELL_SECONDS
 from mailward.inbound.greylisting import Aside
-from mailward.model.greylist import Entry, EntryKind, ReturnCount, Triplet, Windows
+from mailward.model.errors import StoreError, StoreFailure
+from mailward.model.greylist import Entry, EntryKind, Orders, ReturnCount, Triplet, Windows
 from mailward.model.state import StateSize
 from mailward.policy.exemptions import Exemption, Exemptions
 from milters.greylist.filter import METRICS
@@ -108,6 +111,29 @@ def test_a_switch_that_is_taken_back_ends_at_once(world: World) -> None:
     assert world.step() is Aside.SWITCHED_OFF
     world.store.switch_off(0.0)
     assert world.step() is None
+
+
+def test_a_switch_is_in_force_for_as_long_as_the_stores_clock_says(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> Orders:
+        raise StoreError(StoreFailure.REFUSED)
+
+    for ours, while_unread in ((-3600.0, None), (3600.0, Aside.SWITCHED_OFF)):
+        orders = Orders((), time.time() + ours)
+        monkeypatch.setattr(world.store, "orders", lambda orders=orders: orders)
+        assert world.step() is Aside.SWITCHED_OFF
+        monkeypatch.setattr(world.store, "orders", fail)
+        assert world.step() is while_unread, "by our own clock"
+    monkeypatch.setattr(world.store, "orders", Orders)
+    assert world.step() is None
+
+
+def test_a_switch_is_told_with_a_time_that_can_be_read(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    for until, told in ((4102444800.0, r"(2099|2100)-\d\d-\d\dT\d\d:\d\d:00[+-]\d{4}"), (math.inf, "inf"), (0.0, "on")):
+        world.store.switch_off(until)
+        world.step()
+        assert re.search(f"event=switched until={told}$", capfd.readouterr().err, re.MULTILINE)
 
 
 def test_entries_of_the_operators_come_and_go(world: World) -> None:

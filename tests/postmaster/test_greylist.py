@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from mailward.model.greylist import Entry, EntryKind, Triplet, TripletRecord
 from mailward.policy import greylist
 from postmaster.__main__ import main
 from postmaster.durations import clock
+from postmaster.greylist import opening
 from tests.postmaster.greylisting import DAY, WINDOWS, Greylisting
 
 EX_TEMPFAIL, EX_CONFIG = 75, 78
@@ -31,6 +33,27 @@ def test_the_switch_is_off_for_a_while_and_on_again(greylisting: Greylisting) ->
     assert "on again" in greylisting.succeed("on")
     assert greylisting.store.orders().off_until == 0.0
     assert "was not switched off" in greylisting.succeed("on")
+
+
+@pytest.mark.parametrize("words", [("off", "1h"), ("allow", NET, "--for", "1h")], ids=["off", "allow"])
+def test_an_order_that_the_states_clock_says_is_over_is_not_said_to_be_in_force(
+    greylisting: Greylisting, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "time", SimpleNamespace(time=lambda: time.time() - 3 * 3600.0))
+    done = greylisting.run(*words)
+    assert done.exit_code == EX_TEMPFAIL
+    assert "not in force" in done.output
+    assert "Greylisting is off" not in done.output
+
+
+def test_a_switch_that_is_over_by_our_clock_alone_is_shown_and_ended(
+    greylisting: Greylisting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greylisting.succeed("off", "1h")
+    monkeypatch.setattr(opening, "time", SimpleNamespace(time=lambda: time.time() + 3 * 3600.0))
+    for words in (("stats",), ("list",), ("show", "192.0.2.7")):
+        assert "switched off until" in greylisting.run(*words).output
+    assert "on again" in greylisting.succeed("on")
 
 
 @pytest.mark.parametrize("duration", ["2", "", "h", "-1h", "0s", "31d", "forever", "1e9s"])

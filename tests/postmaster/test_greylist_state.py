@@ -257,6 +257,28 @@ def test_what_takes_long_shows_a_bar_on_a_terminal_and_nowhere_else(installation
     assert "triplets        0 taken, 21000 skipped" in shown
 
 
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        (("list", "--triplets", "--limit", "1"), "... and 20999 more triplets"),
+        (("show", "bob@example.org", "--limit", "1"), "... and 20999 more triplets"),
+        (("forget", "bob@example.org", "--dry-run"), "Would forget 0 entries, 0 origins, 21000 triplets."),
+        (("stats",), "21000 waiting"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_whoever_walks_through_all_triplets_shows_a_bar_and_then_speaks(
+    installation: Installation, words: tuple[str, ...], last: str
+) -> None:
+    fill(installation, 21_000)
+    shown = in_terminal(installation.command(*words))
+    walked, end, said = shown.rpartition("100%")
+    assert re.search(r"triplets +\[#", walked + end)
+    assert last in said
+    assert "triplet:" not in walked, "nothing is said while the bar moves"
+    assert "triplets  [" not in installation.run(*words).stderr, "and none is shown where there is no terminal"
+
+
 def in_terminal(command: list[str]) -> str:
     """Run a command on a terminal of its own, and return what it showed."""
     terminal, side = pty.openpty()
