@@ -14,6 +14,7 @@ import base64
 import binascii
 import hmac
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any, Protocol
@@ -38,10 +39,15 @@ from mailward.policy.logins import (
     report,
 )
 from mailward.policy.owners import account_of
+from policyd.acceptor import Acceptor
 from policyd.login_request import LoginRequest, read_command, read_request
+from policyd.strangers import Strangers
 
 MAX_REQUEST = 64 * 1024  # octets; Dovecot sends some 300, and what its operator adds
 READ_SECONDS = 5.0  # for a request that has begun; Dovecot itself has given up after 2
+CLOSE_SECONDS = 60.0  # at the end, for what is being answered
+LOOK_SECONDS = 1.0  # how often it is looked for connections that show no key
+TELL_AGAIN_SECONDS = 60.0  # that such are closed; the counter has every one
 
 ANSWERS, REPORTS, REFUSED = "login_answers", "login_reports", "login_requests_refused"
 
@@ -82,40 +88,75 @@ class AccountsKept(Protocol):
         """Take note that a login succeeds from so many networks."""
 
 
-def make_app(
-    rules: Callable[[], LoginRules],
-    charge: ChargeOne,
-    keeper: AccountsKept,
-    api_key: Callable[[], str],
-    metrics: Counts,
-    log: Log,
-) -> web.Application:
-    """Make what answers Dovecot; rules and key are those of the moment, so that a reload changes them in place.
-
-    `charge` asks the store; None: it could not. An empty key: nobody may ask.
-    """
-    app = web.Application(client_max_size=MAX_REQUEST + 1)  # some versions refuse what is as long, some what is longer
-    edge = _Edge(_Logins(rules, charge, keeper, metrics, log), api_key, metrics, log)
-    app.router.add_route("*", "/{path:.*}", edge.serve)
-    return app
-
-
 class DovecotServer:
-    """Serves an app of make_app on a socket that is bound and listening."""
+    """The server; rules and key are those of the moment, so that a reload changes them in place."""
 
-    def __init__(self, app: web.Application, metrics: Counts, log: Log) -> None:
+    def __init__(
+        self,
+        rules: Callable[[], LoginRules],
+        charge: ChargeOne,
+        keeper: AccountsKept,
+        api_key: Callable[[], str],
+        metrics: Counts,
+        log: Log,
+    ) -> None:
+        """`charge` asks the store; None: it could not. An empty key: nobody may ask."""
+        self._metrics = metrics
+        self._log = log
+        self._told_until = 0.0
+        self._strangers = Strangers(self._closed_stranger)
+        edge = _Edge(_Logins(rules, charge, keeper, metrics, log), api_key, self._strangers, metrics, log)
+        # Some versions refuse what is as long, some what is longer.
+        app = web.Application(client_max_size=MAX_REQUEST + 1)
+        app.router.add_route("*", "/{path:.*}", edge.serve)
         # The rest of a request that was refused is awaited for a moment, so that its sender can read why.
         options: dict[str, Any] = {"access_log": None, "auto_decompress": False, "lingering_time": 0.5}
         self._runner = web.AppRunner(app, logger=_HttpLog(metrics, log), **options)
+        self._listener: socket.socket | None = None
+        self._acceptor: Acceptor | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self, listener: socket.socket) -> None:
-        """Begin to answer."""
+        """Begin to answer on a socket that is bound and listening."""
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        listener.setblocking(False)
+        self._listener = listener
+        self._acceptor = Acceptor(listener, self._connection)
+        self._acceptor.start()
+        self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def close(self) -> None:
         """End: what is being answered is answered before, and idle connections are closed."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._acceptor is not None and self._listener is not None:
+            await self._acceptor.stop()
+            self._listener.close()
+        server = self._runner.server
+        if server is not None:
+            for connection in server.connections:
+                connection.close()
+            await server.shutdown(CLOSE_SECONDS)
         await self._runner.cleanup()
+
+    def _connection(self) -> asyncio.Protocol:
+        assert self._runner.server is not None
+        connection = self._runner.server()
+        # Just before connection_made(), which is put behind it at once: what has no transport is closed.
+        asyncio.get_running_loop().call_soon(self._strangers.came, connection, time.monotonic())
+        return connection
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._strangers.expire(time.monotonic())
+
+    def _closed_stranger(self) -> None:
+        self._metrics.count(REFUSED, Refusal.SLOW.value)
+        now = time.monotonic()
+        if now >= self._told_until:
+            self._told_until = now + TELL_AGAIN_SECONDS
+            self._log.warning("login-request-refused", reason="a connection that showed no key, or too many of them")
 
 
 class _Logins:
@@ -181,9 +222,12 @@ class _Refused(Exception):
 class _Edge:
     """HTTP, up to the JSON."""
 
-    def __init__(self, logins: _Logins, api_key: Callable[[], str], metrics: Counts, log: Log) -> None:
+    def __init__(
+        self, logins: _Logins, api_key: Callable[[], str], strangers: Strangers, metrics: Counts, log: Log
+    ) -> None:
         self._logins = logins
         self._api_key = api_key
+        self._strangers = strangers
         self._metrics = metrics
         self._log = log
 
@@ -209,6 +253,7 @@ class _Edge:
             raise _Refused(
                 Refusal.KEY, 401, "expected the key of dovecot_api_key_file in auth_policy_server_api_header"
             )
+        self._strangers.has_shown_key(request.protocol)
         try:
             command = read_command(request.path, request.query.getall("command", []))
             return read_request(command, await _body(request))

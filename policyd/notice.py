@@ -170,7 +170,8 @@ def _what_to_do(notice: Notice) -> str:
     steps = [("See what it did", f"mailward limits show {account}")]
     if notice.suspension is None:
         steps.append(("Stop it, if its password is stolen", f"mailward limits suspend {account}"))
-        steps.append(("Let it send more, if all is well", f"mailward limits raise {account} 1000/1h --for 2d"))
+        # Ten minutes: that raises the window of account-surge, too, which an hour would not.
+        steps.append(("Let it send more, if all is well", f"mailward limits raise {account} 1000/10m --for 2d"))
     else:
         steps.append(("Give it back, once it has a new password", f"mailward limits resume {account}"))
     return "\n".join(f"{why}:\n  {command}" for why, command in steps)

@@ -26,7 +26,7 @@ from mailward.policy.logins import LoginRules
 from policyd.acceptor import Acceptor
 from policyd.attempts import Attempts
 from policyd.correspondents import CorrespondentRecorder
-from policyd.dovecot import DovecotServer, make_app
+from policyd.dovecot import DovecotServer
 from policyd.keeper import Keeper, KeeperRules
 from policyd.kicking import Kicker
 from policyd.notify import NotifyRules, channels_of
@@ -233,7 +233,7 @@ class PolicyService:
         listener = self._tools.sockets.get("dovecot")
         if listener is None:
             return None
-        app = make_app(
+        server = DovecotServer(
             lambda: self._configured.logins,
             self._turn.charged,
             self,
@@ -241,7 +241,6 @@ class PolicyService:
             self._tools.metrics,
             self._tools.log,
         )
-        server = DovecotServer(app, self._tools.metrics, self._tools.log)
         await server.start(listener)
         return server
 

@@ -70,10 +70,17 @@ def account_of(login: str) -> str:
 def account_named(text: str) -> str:
     r"""Return the account that an operator names: by its login, or by its name as it is shown.
 
+    `mailward limits` shows every backslash twice, and so does the log.
+
     >>> account_named("Alice@Example.com"), account_named(r"b\xc9a"), account_named(r"DOMAIN\alice")
     ('alice@example.com', 'b\\xc9a', 'domain\\x5calice')
+    >>> account_named(r"b\\xc9a")
+    'b\\xc9a'
     """
-    return text if len(text) <= MAX_ACCOUNT and _AS_SHOWN.fullmatch(text) else account_of(text)
+    for shown in (text, text.replace("\\\\", "\\")):
+        if len(shown) <= MAX_ACCOUNT and _AS_SHOWN.fullmatch(shown):
+            return shown
+    return account_of(text)
 
 
 def is_escaped(account: str) -> bool:

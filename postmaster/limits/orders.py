@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import click
 
 from mailward.adapters.account_changes import change_account
-from mailward.model.accounts import AuditEntry, Raise
+from mailward.model.accounts import Account, AuditEntry, Raise
 from mailward.model.limits import KNOWN
 from mailward.policy import incidents
+from mailward.policy.limits import Count
 from postmaster.durations import ahead, in_words
 from postmaster.explain.layout import printable
 from postmaster.limits.opening import Limits
-from postmaster.limits.standing import Gauge, gauges, owners_of
+from postmaster.limits.standing import SASL_USERNAME, Gauge, gauges, owners_of
 
 MOST_COUNTERS_NOTED = 20  # of those a reset forgets; the audit log is for people
 
@@ -45,6 +46,24 @@ def raise_limits(limits: Limits, order: Order, raised: Raise) -> None:
     others = tuple(one for one in account.raises if one != raised)
     if limits.allowances(account) == limits.allowances(replace(account, raises=others)):
         click.echo("That changes nothing: each limit allows as much already, or counts in shorter windows only.")
+    if stays := _shorter_windows(limits, account, raised):
+        click.echo(f"Shorter windows stay as they are: {', '.join(stays)}.")
+
+
+def _shorter_windows(limits: Limits, account: Account, raised: Raise) -> list[str]:
+    """Return the windows that allow less than a raise still, because they are shorter than it."""
+    concerned = [
+        one
+        for one in limits.allowances(account)
+        if one.owner.startswith(SASL_USERNAME)
+        and (one.limit == raised.limit if raised.limit else one.count != Count.BYTES.value)
+    ]
+    return [
+        f"{one.limit} {window.most} in {in_words(window.seconds)}"
+        for one in concerned
+        for window in one.windows
+        if window.seconds < raised.seconds and window.most < raised.most
+    ]
 
 
 def end_raises(limits: Limits, order: Order) -> None:

@@ -16,7 +16,7 @@ from mailward.adapters.memory_counters import MemoryLimits
 from mailward.model.accounts import Account, Suspension
 from mailward.model.limits import Charging, Outcome
 from mailward.policy.logins import LoginRules
-from policyd.dovecot import DovecotServer, make_app
+from policyd.dovecot import DovecotServer
 
 API_KEY = "s3cret-key"
 
@@ -60,7 +60,7 @@ class LoginServer:
         self._server: DovecotServer | None = None
 
     async def start(self, listener: socket.socket) -> None:
-        app = make_app(
+        self._server = DovecotServer(
             lambda: self.rules,
             lambda charging: self.charge(charging),
             self.keeper,
@@ -68,7 +68,6 @@ class LoginServer:
             self.numbers,
             self._log(),
         )
-        self._server = DovecotServer(app, self.numbers, self._log())
         await self._server.start(listener)
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mailward.model.errors import ProtocolError
 from mailward.model.limits import Charging, Outcome, Window
 from mailward.policy.logins import Cause, LoginRules, Result
-from policyd import dovecot
+from policyd import dovecot, strangers
 from policyd.login_request import read_request
 from tests.policyd.login_server import API_KEY, LoginServer
 
@@ -41,6 +41,7 @@ class Client:
         self.server = server
         self.reader = reader
         self.writer = writer
+        self.others: list[asyncio.StreamWriter] = []
 
     async def send(
         self, path: str, content: bytes, headers: dict[str, str] | None = None, *, method: str = "POST"
@@ -72,9 +73,11 @@ def served(dialogue: Callable[[Client], Awaitable[T]], server: LoginServer | Non
         await used.start(listener)
         reader, writer = await asyncio.open_connection(*address[:2])
         try:
-            return await asyncio.wait_for(dialogue(Client(used, reader, writer)), 60)
+            client = Client(used, reader, writer)
+            return await asyncio.wait_for(dialogue(client), 60)
         finally:
-            writer.close()
+            for each in (writer, *client.others):
+                each.close()
             await used.close()
 
     return asyncio.run(run())
@@ -400,3 +403,43 @@ def test_any_octets_are_a_request_or_a_protocol_error(octets: bytes) -> None:
         else:
             assert isinstance(request.attempt.login, str)
             assert (request.result is None) is (command == "allow")
+
+
+async def stranger(client: Client, octets: bytes = b"") -> asyncio.StreamReader:
+    """Connect and send no more than that; return what is read from."""
+    address = client.writer.get_extra_info("peername")
+    reader, writer = await asyncio.open_connection(*address[:2])
+    writer.write(octets)
+    await writer.drain()
+    client.others.append(writer)
+    return reader
+
+
+def test_of_too_many_that_show_no_key_the_oldest_goes_and_dovecot_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strangers, "MAX_STRANGERS", 3)
+
+    async def dialogue(client: Client) -> None:
+        assert (await client.ask(ALLOW)).status == 200
+        idle = [await stranger(client) for _ in range(3)]
+        half = [await stranger(client, b"POST /?command=allow HTTP/1.1\r\nHost: x\r\n") for _ in range(2)]
+        assert [await reader.read() for reader in idle[:2]] == [b"", b""]
+        assert not any(reader.at_eof() for reader in (idle[2], *half))
+        assert (await client.ask(ALLOW)).status == 200, "who has shown the key is none of them"
+        assert client.server.numbers.of[dovecot.REFUSED, "slow"] == 2
+        assert [line["level"] for line in client.server.lines] == ["warning"], "told once, however many there are"
+
+    served(dialogue)
+
+
+def test_who_shows_no_key_for_too_long_is_closed_and_dovecot_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dovecot, "LOOK_SECONDS", 0.01)
+
+    async def dialogue(client: Client) -> None:
+        assert (await client.ask(ALLOW)).status == 200
+        monkeypatch.setattr(strangers, "STRANGER_SECONDS", 0.0)
+        # A request's head that has begun is no better than none.
+        for octets in (b"", b"POST /?command=allow HTTP/1.1\r\nX-API"):
+            assert await (await stranger(client, octets)).read() == b""
+        assert (await client.ask(ALLOW)).status == 200
+
+    served(dialogue)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import time
 from dataclasses import replace
 
@@ -16,9 +17,13 @@ from mailward.adapters.account_changes import change_account
 from mailward.model.accounts import AUTOMATIC, Account, AuditEntry, Incident, Suspension
 from mailward.model.errors import StoreError, StoreFailure
 from mailward.policy import incidents
+from mailward.policy.limits import RuleSet
+from policyd.notice import make_notice, text
 from postmaster.__main__ import main
 from postmaster.durations import clock
+from postmaster.explain.layout import printable
 from postmaster.limits import listing, opening
+from postmaster.limits.allowances import allowances_of
 from postmaster.limits.history import Past, past_incidents
 from postmaster.limits.who import acting
 from tests.postmaster.limiting import ALICE, BOB, DAY, HOUR, Limiting
@@ -226,6 +231,22 @@ def test_a_raise_that_changes_nothing_says_so(limiting: Limiting) -> None:
         assert "changes nothing" not in limiting.succeed("raise", ALICE, "3000/1h", "--for", lifetime)
 
 
+def test_a_raise_names_the_shorter_windows_that_it_leaves_alone(limiting: Limiting) -> None:
+    told = limiting.succeed("raise", ALICE, "1000/1h", "--for", "1h")
+    assert "Shorter windows stay as they are: account-surge 100 in 10m." in told
+    for rate, *named in (("1000/10m",), ("50/1h",), ("1000/1h", "--limit", "account-first-time")):
+        assert "Shorter windows" not in limiting.succeed("raise", ALICE, rate, "--for", "1h", *named)
+
+
+def test_the_raise_that_a_notice_proposes_raises_every_limit_there_is_by_default(limiting: Limiting) -> None:
+    account = Account(ALICE, Incident(time.time(), "account-surge", 1, time.time()))
+    (command,) = [line for line in text(make_notice(account, "opened", "mx")).splitlines() if "limits raise" in line]
+    assert "Shorter windows" not in limiting.succeed(*shlex.split(command)[2:])
+    assert {one.windows[0].most for one in allowances_of(RuleSet(), limiting.store.account(ALICE), time.time())} == {
+        1000
+    }
+
+
 def test_there_are_only_so_many_raises_of_an_account(limiting: Limiting) -> None:
     for seconds in range(incidents.MAX_RAISES):
         limiting.succeed("raise", ALICE, f"1000/{seconds + 1}h", "--for", "1h")
@@ -322,7 +343,7 @@ def test_counters_may_be_kept(limiting: Limiting) -> None:
     ids=["no-ascii", "a-backslash"],
 )
 def test_an_account_is_named_by_its_login_or_as_it_is_shown(limiting: Limiting, login: str, shown: str) -> None:
-    for name in (login, shown):
+    for name in (login, shown, printable(shown)):  # a terminal shows each backslash twice
         limiting.succeed("suspend", name)
         assert list(limiting.store.accounts()) == [shown]
         limiting.succeed("resume", shown)
