@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping, Sequence
@@ -42,20 +43,34 @@ class Listener:
 def take_inherited() -> list[tuple[str, socket.socket]]:
     """Return the sockets systemd handed over, each with its FileDescriptorName=, and hide them from what we may start.
 
-    sd_listen_fds_with_names(3). A unit that gives no name names a socket after itself.
+    sd_listen_fds_with_names(3). A unit that gives no name names a socket after itself. Raises ConfigError.
     """
     environment = os.environ
     said = environment.get("LISTEN_FDS", "")
-    count = int(said) if said.isdigit() and environment.get("LISTEN_PID") == str(os.getpid()) else 0
+    is_for_us = re.fullmatch("[0-9]{1,9}", said) and environment.get("LISTEN_PID") == str(os.getpid())
+    count = int(said) if is_for_us else 0
     names = environment.get("LISTEN_FDNAMES", "").split(":")
     for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
         environment.pop(name, None)
     inherited = []
     for number in range(count):
-        descriptor = _FIRST_SYSTEMD_DESCRIPTOR + number
-        os.set_inheritable(descriptor, False)
-        inherited.append((names[number] if number < len(names) else "", socket.socket(fileno=descriptor)))
+        handed = _inherited(_FIRST_SYSTEMD_DESCRIPTOR + number)
+        inherited.append((names[number] if number < len(names) else "", handed))
     return inherited
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    """Return the listener that has this descriptor. Raises ConfigError where it is anything else: nobody would ever be served."""
+    try:
+        os.set_inheritable(descriptor, False)
+        handed = socket.socket(fileno=descriptor)
+        is_listener = handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and handed.type is socket.SOCK_STREAM
+    except OSError:
+        is_listener = False
+    if not is_listener or handed.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
+        expected = f"expected listening stream sockets (ListenStream=, Accept=no); descriptor {descriptor} is none"
+        raise ConfigError([Mistake("", "LISTEN_FDS", expected)])
+    return handed
 
 
 def listen(

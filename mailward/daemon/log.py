@@ -22,6 +22,7 @@ from typing import Any
 import structlog
 
 MAX_VALUE = 400  # characters of one value; a line stays under what syslog and journald keep whole
+MAX_VALUE_OCTETS = 800
 MAX_TRACEBACK = 3000
 MAX_LINE = 3900  # octets: with its line end less than PIPE_BUF, so that a line is written whole or not at all
 WAIT_MS = 20
@@ -34,6 +35,9 @@ _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
     r'\U000e0000-\U000e0fff"\\]'
 )
+_WHOLE = re.compile(
+    r'(?:[^\\]|\\(?:["\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}))*'
+)  # escaped text without the half of an escape
 
 # journald reads the priority from `<N>` before the line (sd-daemon(3)).
 _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
@@ -105,11 +109,13 @@ def quote(value: object) -> str:
 
 
 def _clip(escaped: str) -> str:
-    """Clip what has grown by being escaped: no value pushes the ones behind it out of the line."""
-    if len(escaped) <= 2 * MAX_VALUE:
+    """Clip what has grown by being escaped, or has letters of several octets: no value pushes others out of the line."""
+    octets = escaped.encode()
+    if len(octets) <= MAX_VALUE_OCTETS:
         return escaped
-    clipped = escaped[: 2 * MAX_VALUE]
-    return clipped[: clipped.rfind("\\")] + "…"
+    whole = _WHOLE.match(octets[:MAX_VALUE_OCTETS].decode("utf-8", "ignore"))
+    assert whole is not None  # it matches nothing, too
+    return whole.group() + "…"
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -174,7 +180,10 @@ class _Stderr:
 
     def _write(self, line: str) -> None:
         """Write a line, or drop it: mail goes on where nobody reads the log, or the disk is full."""
-        data = line.encode("utf-8", "backslashreplace")[:MAX_LINE] + b"\n"
+        data = line.encode("utf-8", "backslashreplace")
+        if len(data) > MAX_LINE:  # journald shows nothing of a line with half a character in it
+            data = data[:MAX_LINE].decode("utf-8", "ignore").encode()
+        data += b"\n"
         with self._lock:
             try:
                 if self._dropped:
@@ -210,17 +219,24 @@ def _open_sink() -> Callable[[bytes], int]:
     Without waiting and without asking first whether there is room, which costs a twentieth of a message. Stderr itself stays
     in blocking mode: others write to it too.
     """
-    kind = os.fstat(STDERR).st_mode
+    status = os.fstat(STDERR)
+    kind = status.st_mode
     if stat.S_ISREG(kind):
         return functools.partial(os.write, STDERR)  # a file never makes anybody wait
     if stat.S_ISSOCK(kind):  # journald's; a line is one buffer to the kernel, which takes it whole or not at all
         journal = socket.socket(fileno=os.dup(STDERR))
         return lambda data: journal.send(data, socket.MSG_DONTWAIT)
     try:
-        own = os.open(f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        own = _opened_again(status.st_dev, status.st_ino)
     except OSError:  # another account's pipe
         return _write_if_room
     return functools.partial(os.write, own)
+
+
+@functools.cache  # each reload sets the log up again, and nobody closes this
+def _opened_again(_device: int, _inode: int) -> int:
+    """Return a descriptor of our own for what stderr is now. Raises OSError."""
+    return os.open(f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _write_if_room(data: bytes) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
+
+SPARE_SECONDS = 5.0  # for what comes behind the last session, on a busy machine
 
 
 class Notifier:
@@ -15,7 +18,7 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         watchdog_pid = os.environ.pop("WATCHDOG_PID", str(os.getpid()))
         microseconds = os.environ.pop("WATCHDOG_USEC", "0")
-        is_for_us = watchdog_pid == str(os.getpid()) and microseconds.isdigit()
+        is_for_us = watchdog_pid == str(os.getpid()) and re.fullmatch("[0-9]{1,18}", microseconds)
         self.watchdog_seconds = int(microseconds) / 1e6 if is_for_us else 0.0
         self._socket = (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self._address else None
@@ -29,9 +32,9 @@ class Notifier:
         """Say that a reload begins; ready() ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def stopping(self) -> None:
-        """Say that the service is on its way out."""
-        self._send("STOPPING=1")
+    def stopping(self, seconds: float) -> None:
+        """Say that the service is on its way out, and may take so long, even where TimeoutStopSec= is less."""
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int((seconds + SPARE_SECONDS) * 1e6)}")
 
     def alive(self) -> None:
         """Feed the watchdog."""

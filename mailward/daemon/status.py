@@ -6,6 +6,7 @@ What is shown is decided by the `respond` function it is given.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import selectors
 import socket
@@ -22,6 +23,9 @@ from mailward.settings.values import Port
 MAX_REQUEST = 8 * 1024  # a scrape's request has 300 octets
 MAX_CLIENTS = 64
 CLIENT_SECONDS = 10.0
+
+# ip(7) and linux/in6.h; Python has no names for them.
+_FREE_BIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
 _REASONS = {
     200: "OK",
@@ -63,7 +67,12 @@ class StatusServer:
         self._listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            self._listener.bind(tuple(address))
+            if not _bind(self._listener, address):
+                log.error(
+                    "metrics-address-missing",
+                    address=address.host,
+                    advice="this machine has no such address; once it does, it is answered there",
+                )
             self._listener.listen(MAX_CLIENTS)
         except OSError as error:
             self._listener.close()
@@ -167,6 +176,19 @@ class StatusServer:
             return
         self._selector.unregister(client.connection)
         client.connection.close()
+
+
+def _bind(listener: socket.socket, address: Port) -> bool:
+    """Bind; say whether the machine has that address by now. At its start a VPN's may come late, and no mail waits for that."""
+    try:
+        listener.bind(tuple(address))
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        listener.setsockopt(*_FREE_BIND[listener.family], 1)
+        listener.bind(tuple(address))
+        return False
+    return True
 
 
 def _value(fields: Sequence[str], name: str) -> str:

@@ -36,6 +36,7 @@ from mailward.settings.common import Service
 TICK_SECONDS = 0.25  # how late a deadline may be noticed
 START_SECONDS = 60.0  # a new generation that does not serve by then is given up
 LAST_ACCEPT_SECONDS = 0.2  # for connections that were made before the socket's path was removed
+STUCK_SECONDS = 2.0  # after the deadline, at which workers end themselves, unless stuck
 MAX_DRAINING = 2  # generations; a further HUP waits until one has left
 MAX_START_FAILURES = 5
 
@@ -226,7 +227,8 @@ class Supervisor:
         if self._is_stopping:
             return
         self._is_stopping = True
-        self._notifier.stopping()
+        longest = max((one.loaded.service.drain_timeout for one in self.generations), default=0.0)
+        self._notifier.stopping(LAST_ACCEPT_SECONDS + longest + STUCK_SECONDS)
         self._log.info("stopping")
         self._remove_listeners()
         self._drain_all_at = time.monotonic() + LAST_ACCEPT_SECONDS
@@ -257,7 +259,7 @@ class Supervisor:
         if generation.phase is Phase.DRAINING:
             if not generation.workers:
                 self.generations.remove(generation)
-            elif now > generation.drain_deadline + 2.0:  # the workers end themselves at the deadline, unless stuck
+            elif now > generation.drain_deadline + STUCK_SECONDS:
                 self._workforce.kill(generation)
             else:
                 self._tell_to_drain(generation, now)

@@ -38,8 +38,11 @@ class Takeover:
         os.dup2(self._dummy.fileno(), self._descriptor)
 
     def has_connections(self) -> bool:
-        """Say whether a connection that was accepted here is open."""
-        return any(_is_connection(descriptor, self._address) for descriptor in _open_sockets())
+        """Say whether a connection that was accepted here is open; yes where no descriptor is left to look with."""
+        try:
+            return any(_is_connection(descriptor, self._address) for descriptor in _open_sockets())
+        except OSError:
+            return True
 
 
 def _private_folder() -> str:
@@ -69,11 +72,25 @@ def _listeners() -> set[int]:
 
 
 def _is_listener(descriptor: int) -> bool:
+    return _asked(descriptor, _accepts)
+
+
+def _asked(descriptor: int, question: Callable[[socket.socket], bool]) -> bool:
+    """Ask a socket; no where it was closed meanwhile. Takes no descriptor of its own: there may be none left."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            return bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        found = socket.socket(fileno=descriptor)
     except OSError:
-        return False  # closed meanwhile
+        return False
+    try:
+        return question(found)
+    except OSError:
+        return False
+    finally:
+        found.detach()
+
+
+def _accepts(found: socket.socket) -> bool:
+    return bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _open_sockets() -> set[int]:
@@ -96,8 +113,4 @@ def _local_end(bound: socket.socket) -> object:
 
 def _is_connection(descriptor: int, address: object) -> bool:
     """Say whether the descriptor is a connection accepted at `address`, and no listener."""
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            return _local_end(copy) == address and not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    except OSError:
-        return False  # closed meanwhile
+    return _asked(descriptor, lambda found: _local_end(found) == address and not _accepts(found))

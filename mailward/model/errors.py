@@ -16,7 +16,13 @@ class Mistake:
     expected: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.where, self.expected) if part)
+        """Return it in one line: a key, a file's name or a line of a table may have whatever their writers had."""
+        text = ": ".join(part for part in (self.file, self.where, self.expected) if part)
+        return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
 def named(mistakes: Iterable[Mistake], key: str) -> list[Mistake]:

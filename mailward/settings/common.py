@@ -16,6 +16,9 @@ from mailward.settings.values import DomainName, Duration, FileMode, Port, Socke
 from mailward.settings.words import says
 
 MAX_WORKERS = 64
+MAX_SESSIONS = (
+    5000  # of a worker: each takes a thread and up to three of the 16,384 files that it may have open, two for the DNS
+)
 MAX_QUERIES = 1000
 MAX_CACHED = 100_000  # entries; the octets are bounded besides
 
@@ -156,17 +159,17 @@ class Service:
     )
     worker_timeout: Duration = attrs.field(
         default=Duration(20.0),
-        validator=at_least(2, "2s"),
+        validator=[at_least(2, "2s"), at_most(3600, "1h")],
         metadata=says("A worker that gives no sign of life for so long is killed and replaced."),
     )
     drain_timeout: Duration = attrs.field(
         default=Duration(20.0),
-        validator=at_least(0.1, "100ms"),
+        validator=[at_least(0.1, "100ms"), at_most(86400, "1d")],
         metadata=says("At a stop, how long sessions that are open may take to finish."),
     )
     reload_timeout: Duration = attrs.field(
         default=Duration(300.0),
-        validator=at_least(0.1, "100ms"),
+        validator=[at_least(0.1, "100ms"), at_most(86400, "1d")],
         metadata=says(
             """At a reload, how long open sessions may take to finish with the old configuration; Postfix waits as long
             for the end of a message. (mailward-policyd keeps its sessions through a reload.)"""
@@ -174,7 +177,7 @@ class Service:
     )
     max_sessions: int = attrs.field(
         default=500,
-        validator=at_least(1, "1"),
+        validator=[at_least(1, "1"), at_most(MAX_SESSIONS, str(MAX_SESSIONS))],
         metadata=says("How many sessions each worker serves at a time."),
     )
     log_level: str = attrs.field(

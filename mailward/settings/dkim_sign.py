@@ -19,6 +19,10 @@ from mailward.settings.common import METRICS, SOCKET, Service, Shared, at_least,
 from mailward.settings.values import DomainName, Duration, NetworkList, Port, SocketAddress
 from mailward.settings.words import says
 
+MAX_EXPIRE_DAYS = (
+    3650  # with millions of years x= would have more than the 12 digits that verifiers take (RFC 6376 3.5)
+)
+
 _FORMS = tuple(f"{header.value}/{body.value}" for header in Canonicalization for body in Canonicalization)
 
 
@@ -151,7 +155,7 @@ class DkimSign(Service):
     )
     expire: Duration = attrs.field(
         default=Duration(0),
-        validator=at_least(0, "0s"),
+        validator=at_most(MAX_EXPIRE_DAYS * 86400, f"{MAX_EXPIRE_DAYS}d"),
         metadata=says("How long a signature holds (x=). `0s`: it says nothing of that.", example='"14d"'),
     )
     key_cache: int = attrs.field(

@@ -44,9 +44,20 @@ class Sections:
         """
         self.main_file = str(path)
         self._read_one(path)
-        for extra in sorted(path.parent.glob("conf.d/*.toml")):
+        for extra in self._extra_files(path.parent / "conf.d"):
             if extra != without:
                 self._read_one(extra)
+
+    def _extra_files(self, folder: Path) -> list[Path]:
+        """Return the files of `folder` in the order of their names; no hidden one: an editor's lock is called `.#NAME`."""
+        try:
+            found = [file for file in folder.iterdir() if file.suffix == ".toml" and not file.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+        except OSError as error:  # what nobody can list must not pass for empty
+            self.mistakes.append(Mistake(str(folder), "", f"cannot be read: {error.strerror}"))
+            return []
+        return sorted(found)
 
     def file_of(self, key: str) -> str:
         """Return the file that set `key`, or the main file where none did."""
@@ -62,7 +73,7 @@ class Sections:
                 octets = opened.read(MAX_FILE + 1)
             if len(octets) > MAX_FILE:
                 raise ValueError("larger than 4 MiB: this is no configuration")
-            content = tomllib.loads(octets.decode("utf-8"))
+            content = tomllib.loads(octets.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
         except OSError as error:
             self.mistakes.append(Mistake(str(path), "", f"cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:
@@ -199,7 +210,10 @@ def _key_name(field: attrs.Attribute[Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    try:
+        text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number that is too long to be shown"
     text = re.sub(r"://[^@]*@", "://…@", text)  # an address of another key's, put here by mistake, may have a password
     return text if len(text) <= 60 else text[:60] + "…"
 

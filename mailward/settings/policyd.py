@@ -18,6 +18,7 @@ from mailward.settings.values import Duration, Port, SocketAddress, Words
 from mailward.settings.words import says
 
 DAY = 86400.0
+MAX_CONNECTIONS = 15_000  # of a worker: each is one of the 16,384 files that it may have open
 
 
 def _check_limits(_instance: object, _attribute: object, tables: tuple[LimitTable, ...]) -> None:
@@ -63,7 +64,7 @@ class Policyd(Service):
     metrics: Port | None = attrs.field(default=Port("127.0.0.1", 9464), metadata=METRICS)
     max_sessions: int = attrs.field(
         default=4000,
-        validator=at_least(1, "1"),
+        validator=[at_least(1, "1"), at_most(MAX_CONNECTIONS, str(MAX_CONNECTIONS))],
         metadata=says(
             "How many connections each worker holds: each smtpd(8) of Postfix has one or two, and they idle."
         ),

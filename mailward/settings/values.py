@@ -103,13 +103,15 @@ def _boolean(value: object) -> bool:
 def _whole_number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("expected a whole number")
+    if value.bit_length() > 63:
+        raise ValueError("expected a whole number of 64 bits, as TOML has them")
     return value
 
 
 def _fraction(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError("expected a number, such as 0.25")
-    return float(value)
+    return float(value if isinstance(value, float) else _whole_number(value))
 
 
 def _duration(value: object) -> Duration:

@@ -256,6 +256,48 @@ def test_systemds_socket_is_taken_and_hidden_from_children(pid: str, printed: st
     assert (done.stdout.strip(), done.returncode) == (printed, 0), done.stderr
 
 
+MISTAKEN = """
+import os, socket
+from mailward.daemon.listener import take_inherited
+from mailward.model.errors import ConfigError
+{made}
+if made is not None:
+    os.dup2(made.fileno(), 3)
+else:
+    os.closerange(3, 10)
+os.environ.update(LISTEN_FDS={said!r}, LISTEN_PID=str(os.getpid()))
+try:
+    print(len(take_inherited()))
+except ConfigError as error:
+    print(error)
+"""
+NO_LISTENER = "LISTEN_FDS: expected listening stream sockets (ListenStream=, Accept=no); descriptor 3 is none"
+
+
+@pytest.mark.parametrize(
+    ("made", "said", "printed"),
+    [
+        pytest.param("made = socket.socket(type=socket.SOCK_DGRAM)", "1", NO_LISTENER, id="ListenDatagram="),
+        pytest.param(
+            "made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\nmade.bind('')\nmade.listen()",
+            "1",
+            NO_LISTENER,
+            id="ListenSequentialPacket=",
+        ),
+        pytest.param("one, made = socket.socketpair()", "1", NO_LISTENER, id="Accept=yes"),
+        pytest.param("made = socket.socket(socket.AF_UNIX)", "1", NO_LISTENER, id="nobody listens"),
+        pytest.param("made = open('/dev/null')", "1", NO_LISTENER, id="a file"),
+        pytest.param("made = None", "1", NO_LISTENER, id="fewer than said"),
+        pytest.param("made = socket.create_server(('127.0.0.1', 0))", "\u00b2", "0", id="a digit that is no number"),
+    ],
+)
+def test_what_systemd_hands_over_and_is_no_listener_is_told(made: str, said: str, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MISTAKEN.format(made=made, said=said)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout.strip(), done.returncode) == (printed, 0), done.stderr
+
+
 def handed(name: str) -> tuple[str, socket.socket]:
     return name, socket.create_server(("127.0.0.1", 0))
 

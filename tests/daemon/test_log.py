@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailward.daemon.log import MAX_TRACEBACK, MAX_VALUE, _Renderer, quote
+from mailward.daemon.log import MAX_LINE, MAX_TRACEBACK, MAX_VALUE, MAX_VALUE_OCTETS, _Renderer, quote
 
 Render = Callable[..., str]
 
@@ -43,7 +43,15 @@ Render = Callable[..., str]
         pytest.param("x" * MAX_VALUE, "x" * MAX_VALUE, id="the longest value"),
         pytest.param("x" * (MAX_VALUE + 1), '"' + "x" * MAX_VALUE + '\u2026"', id="a longer one is clipped"),
         pytest.param(
-            "\n" * MAX_VALUE, '"' + r"\x0a" * (MAX_VALUE // 2 - 1) + '\u2026"', id="clipped again once it is escaped"
+            "\n" * MAX_VALUE, '"' + r"\x0a" * (MAX_VALUE // 2) + '\u2026"', id="clipped again once it is escaped"
+        ),
+        pytest.param(
+            "a" + "\n" * MAX_VALUE, '"a' + r"\x0a" * (MAX_VALUE // 2 - 1) + '\u2026"', id="and never within an escape"
+        ),
+        pytest.param(
+            "\\" + "\U0001f600" * MAX_VALUE,
+            '"\\\\' + "\U0001f600" * 199 + '\u2026"',
+            id="long letters take no more room",
         ),
         pytest.param("a\u200bb\ufeff", r'"a\u200bb\ufeff"', id="what is not seen"),
     ],
@@ -129,6 +137,13 @@ def unescape(shown: str) -> str:
     return re.sub(pattern, lambda m: m[4] or chr(int(m[1] or m[2] or m[3], 16)), shown[1:-1])
 
 
+@given(st.text('a\\"x0\n\u2028\U000e0001\U0001f600', min_size=MAX_VALUE // 4))
+def test_what_is_clipped_is_whole_and_fits_beside_others(text: str) -> None:
+    shown = quote(text)
+    assert len(shown.encode()) <= MAX_VALUE_OCTETS + len('"\u2026"'.encode())
+    assert re.fullmatch(r'[^"\\ ]+|"(?:[^"\\]|\\(?:["\\]|x..|u.{4}|U.{8}))*"', shown)
+
+
 @given(st.text(max_size=MAX_VALUE // 5))
 def test_what_is_escaped_can_be_read_back(text: str) -> None:
     assert unescape(quote(text)) == text
@@ -180,6 +195,14 @@ def test_events_go_to_stderr_a_line_each() -> None:
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize("shift", range(4))
+def test_a_line_that_is_too_long_is_cut_between_characters(shift: int) -> None:
+    values = ", ".join(f"v{number}='\\U0001f600' * 500" for number in range(9))
+    (line,) = logged(f"logging.configure()\nlogging.get('p').info('x', first='{'y' * (shift + 1)}', {values})")
+    assert 3800 < len(line.encode()) <= MAX_LINE
+    assert line.endswith("\U0001f600")
+
+
 def test_lines_of_several_processes_and_threads_never_mix() -> None:
     script = """
 import os, threading
@@ -204,3 +227,18 @@ for number in range(4):
 def test_a_log_that_nobody_reads_stops_nothing() -> None:
     script = "import os\nlogging.configure()\nlog = logging.get('p')\nr, w = os.pipe()\nos.dup2(w, 2)\nos.close(r)\nos.close(w)\n"
     assert logged(script + "log.info('lost')\n") == []
+
+
+def test_setting_the_log_up_again_opens_nothing_anew() -> None:
+    script = """
+import gc, os
+gc.disable()  # as in the supervisor
+counts = []
+for _ in range(5):
+    logging.configure()
+    logging.get("p").info("x")
+    gc.collect()
+    counts.append(len(os.listdir("/proc/self/fd")))
+logging.get("p").info("counted", counts=len(set(counts)))
+"""
+    assert logged(script, JOURNAL_STREAM="8:1")[-1].endswith("event=counted counts=1")

@@ -39,8 +39,8 @@ def test_a_service_tells_its_life(systemd: socket.socket) -> None:
     assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[0-9]+", systemd.recv(1000))
     notifier.ready("")
     assert systemd.recv(1000) == b"READY=1\nSTATUS="
-    notifier.stopping()
-    assert systemd.recv(1000) == b"STOPPING=1"
+    notifier.stopping(120.0)
+    assert systemd.recv(1000) == b"STOPPING=1\nEXTEND_TIMEOUT_USEC=125000000"
 
 
 def test_the_environment_is_taken_and_not_left_to_children(
@@ -61,6 +61,8 @@ def test_the_environment_is_taken_and_not_left_to_children(
         pytest.param({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": "1"}, 0.0, id="for another process"),
         pytest.param({"WATCHDOG_USEC": "soon"}, 0.0, id="garbage"),
         pytest.param({"WATCHDOG_USEC": ""}, 0.0, id="empty"),
+        pytest.param({"WATCHDOG_USEC": "\u00b2"}, 0.0, id="a digit that is no number"),
+        pytest.param({"WATCHDOG_USEC": "9" * 400}, 0.0, id="more than a float holds"),
     ],
 )
 def test_the_watchdogs_interval(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], seconds: float) -> None:
@@ -77,7 +79,7 @@ def test_without_a_listener_nothing_happens(monkeypatch: pytest.MonkeyPatch, add
     notifier = Notifier()
     notifier.ready("serving")
     notifier.alive()
-    notifier.stopping()
+    notifier.stopping(1.0)
 
 
 def test_a_listener_that_does_not_read_holds_up_nothing(systemd: socket.socket) -> None:

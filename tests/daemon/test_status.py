@@ -300,6 +300,18 @@ def test_an_address_that_is_taken_is_named_with_its_key(loop: Loop) -> None:
     assert len(os.listdir("/proc/self/fd")) == open_before
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_that_the_machine_does_not_have_yet_keeps_no_mail_waiting(
+    loop: Loop, host: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log.configure()
+    address = Port(host, free_port())
+    server = StatusServer(address, loop.selector, loop.respond, log.get("test"), "dkim-sign.metrics")
+    assert server._listener.getsockname()[:2] == address
+    assert f"level=error program=test event=metrics-address-missing address={host}" in capfd.readouterr().err
+    server.close_inherited()
+
+
 def test_ipv6_is_served(loop: Loop) -> None:
     loop.close()
     loop.selector = selectors.DefaultSelector()

@@ -301,10 +301,11 @@ def test_systemd_is_told_and_the_watchdog_is_fed(folder: Path) -> None:
         while heard[-1].split("\n")[0] != "READY=1":
             heard.append(systemd.recv(4096).decode())
         signer.stop()
-        while "STOPPING=1" not in heard:
+        while not heard[-1].startswith("STOPPING=1\n"):
             heard.append(systemd.recv(4096).decode())
     assert any(message.startswith("READY=1") for message in heard[:4])
     assert "WATCHDOG=1" in heard
+    assert heard[-1] == "STOPPING=1\nEXTEND_TIMEOUT_USEC=27200000"  # drain_timeout is 20 seconds
 
 
 def test_the_socket_file_survives_every_worker(start_signer: Start) -> None:

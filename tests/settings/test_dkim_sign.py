@@ -134,6 +134,15 @@ def test_the_other_programs_tables_are_theirs_to_judge(signer: Signer) -> None:
         pytest.param('log_level = "loud"', "log_level: expected one of debug", id="log level"),
         pytest.param(f"workers = {MAX_WORKERS + 1}", "workers: expected 1 to 64", id="too many workers"),
         pytest.param("workers = -1", "workers: expected 1 to 64", id="fewer than none"),
+        pytest.param(
+            "max_sessions = 1_000_000_000", "max_sessions: expected at most 5000", id="more than files can be open"
+        ),
+        pytest.param(
+            'worker_timeout = "1w"', "worker_timeout: expected at most 1h", id="a worker that may hang for ever"
+        ),
+        pytest.param('drain_timeout = "2d"', "drain_timeout: expected at most 1d", id="a stop that never comes"),
+        pytest.param('reload_timeout = "2d"', "reload_timeout: expected at most 1d", id="an old generation that stays"),
+        pytest.param('expire = "999999999w"', "expire: expected at most 3650d", id="x= of too many digits"),
         pytest.param("key_cache = 0", "key_cache: expected at least 1", id="no cache"),
         pytest.param('worker_timeout = "1s"', "worker_timeout: expected at least 2s", id="an impatient supervisor"),
         pytest.param(

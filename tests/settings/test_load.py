@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,22 @@ def test_a_file_that_is_missing_and_one_that_is_a_folder(files: Files[Part]) -> 
     ]
 
 
+def test_a_conf_d_that_cannot_be_read_does_not_pass_for_an_empty_one(
+    files: Files[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.write("")
+    files.extra.rmdir()
+    assert files.read() == Part()
+    files.extra.write_text("")
+    assert files.mistakes() == [("conf.d", "", "cannot be read: Not a directory")]
+
+    def refuse(_folder: object = None) -> None:  # root may read all, and the tests may be root's
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert files.mistakes() == [("conf.d", "", "cannot be read: Permission denied")]
+
+
 def test_mistakes_of_several_files_are_found_in_one_go(files: Files[Part]) -> None:
     files.write("= 1", b="flag = 2\n", a="x")
     assert [file for file, _, _ in files.mistakes()] == ["mailward.toml", "a.toml"]
@@ -125,9 +143,15 @@ def test_files_merge(files: Files[Part], main: str, extra: dict[str, str], part:
 
 
 def test_other_files_of_conf_d_are_not_read(files: Files[Part]) -> None:
-    for name in ("a.toml.dpkg-new", "a.toml~", "a.conf"):
+    for name in ("a.toml.dpkg-new", "a.toml~", "a.conf", ".hidden.toml"):
         (files.extra / name).write_text("broken")
+    (files.extra / ".#a.toml").symlink_to("root@mx.example.net.1234")  # Emacs, while somebody edits a.toml
     assert files.write("[part]\nnumber = 1").read().number == 1
+
+
+def test_a_byte_order_mark_is_no_mistake(files: Files[Part]) -> None:
+    files.write("\ufeff[part]\r\nnumber = 1\r\n", a="\ufeff[part]\nwords = ['x']\n")
+    assert files.read() == Part(number=1, words=("x",))
 
 
 ITEM = "[[part.item]]\nname = 'x'\n"
@@ -209,6 +233,11 @@ def test_reading_alone_raises_nothing(files: Files[Part]) -> None:
     assert len(sections.mistakes) == 1
     tables: dict[str, Any] = sections.tables
     assert tables == {}
+
+
+def test_a_mistake_is_one_line_whatever_its_parts_are_made_of() -> None:
+    mistake = Mistake("/etc/a\n\udcff.toml", "x\x1b[2J\nlevel=critical", "a \u202eline of a table: b\u00fccher")
+    assert str(mistake) == r"/etc/a\n\udcff.toml: x\x1b[2J\nlevel=critical: a \u202eline of a table: b" + "\u00fccher"
 
 
 def test_a_mistake_reads_file_key_expectation() -> None:

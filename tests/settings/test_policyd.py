@@ -305,6 +305,11 @@ def test_a_key_file_that_cannot_be_read_is_named_with_its_setting(tmp_path: Path
         read_configured(settings)
 
 
+def test_no_worker_is_told_to_hold_more_connections_than_it_can_have_files_open(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="max_sessions: expected at most 15000"):
+        read(tmp_path, "[policyd]\nmax_sessions = 1_000_000_000")
+
+
 def test_memory_is_for_one_worker(tmp_path: Path) -> None:
     check_state(read(tmp_path, 'state = "memory:"'), "mailward.toml")
     with pytest.raises(ConfigError, match="workers = 1 alone"):

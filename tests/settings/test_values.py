@@ -39,6 +39,7 @@ class Part:
     text: str = "default"
     flag: bool = False
     number: int = attrs.field(default=2, validator=even)
+    part: float = 1.0
     wait: Duration = Duration(1.0)
     port: Port | None = None
     socket: SocketAddress = SocketAddress("/run/x.sock", "", 0)
@@ -115,6 +116,12 @@ DURATION, PORT, SOCKET = "a duration with its unit", "an IP address and a port",
         ('number = "4"', 'expected a whole number, found "4"'),
         ("number = 4.0", "expected a whole number, found 4.0"),
         ("number = true", "expected a whole number, found true"),
+        ("number = 9223372036854775808", "expected a whole number of 64 bits"),
+        pytest.param(
+            f"number = 0x{'f' * 20_000}", "expected a whole number of 64 bits", id="more digits than Python writes"
+        ),
+        pytest.param(f"text = [0x{'f' * 20_000}]", "expected a string, found a number that is too long", id="no text"),
+        pytest.param(f"part = 1{'0' * 400}", "expected a whole number of 64 bits", id="more than a float holds"),
         ("number = 3", "expected an even number"),
         ("wait = 2", DURATION),
         ('wait = "2"', DURATION),
