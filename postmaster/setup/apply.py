@@ -57,7 +57,11 @@ def apply_plan(plan: Plan, programs: Programs, backups: Path, now: float) -> App
         raise NotApplied(f"{error}; {take_back(run)}") from None
     except KeyboardInterrupt:
         raise NotApplied(f"interrupted; {take_back(run)}") from None
-    return Applied(run.folder, tuple(programs.reload(plan.reloads, plan.restarts)))
+    try:
+        not_told = programs.reload(plan.reloads, plan.restarts)
+    except KeyboardInterrupt:
+        not_told = [f"interrupted when all was written: reload {', '.join((*plan.restarts, *plan.reloads))} yourself"]
+    return Applied(run.folder, tuple(not_told))
 
 
 def put(target: Target) -> None:

@@ -172,8 +172,10 @@ def setup(
         leave(1, printable(str(error)))
     except journal.Busy:
         leave(EX_TEMPFAIL, "another run of `mailward setup` is at work; try again when it has ended")
+    except BrokenPipeError:  # `| head` has seen enough, and click knows
+        raise
     except OSError as error:
-        leave(EX_CANTCREAT, f"{printable(str(error.filename))}: {error.strerror}")
+        leave(EX_CANTCREAT, f"{printable(str(error.filename or 'writing'))}: {error.strerror}")
 
 
 def _installed() -> tuple[str, ...]:

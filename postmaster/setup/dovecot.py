@@ -94,18 +94,24 @@ def offered_sasl(facts: DovecotFacts, queue: Path) -> str:
 
 def _plan_sasl(facts: DovecotFacts, postfix: PostfixSide) -> Plan:
     """Let Dovecot listen where Postfix asks, unless it does, or Postfix asks somebody else."""
-    ours = facts.ours.sasl
+    # Those of other instances stay: their users would not log in any more.
+    others = [socket for socket in facts.listeners if not socket.is_relative_to(postfix.queue)]
     if postfix.sasl_type not in ("", "dovecot"):
         plan = _found(
             Weight.NOTE,
             f"Postfix asks {postfix.sasl_type} SASL who logs in, and not Dovecot: policyd counts what these logins send, but "
             "hears of no wrong password there",
         )
-        return _changed([_file(facts, ours, None, "sasl")]) + plan
+        return _changed([_sasl_file(facts, others)]) + plan
     path = postfix.sasl_path if postfix.sasl_type == "dovecot" else offered_sasl(facts, postfix.queue)
     socket = postfix.queue / path
     is_there = socket in sockets_of_auth(facts.settings) or not socket.is_relative_to(postfix.queue) or ":" in path
-    return _changed([_file(facts, ours, None if is_there else make_sasl(facts, socket), "sasl")])
+    return _changed([_sasl_file(facts, others if is_there else [*others, socket])])
+
+
+def _sasl_file(facts: DovecotFacts, sockets: Sequence[Path]) -> FileText | None:
+    text = make_sasl(facts, sorted(sockets)) if sockets else None
+    return _file(facts, facts.ours.sasl, text, "sasl")
 
 
 def _plan_logins(facts: DovecotFacts, wanted: Wanted) -> Plan:

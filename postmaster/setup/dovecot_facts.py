@@ -80,7 +80,7 @@ class DovecotFacts:
     `version` is (2, 3) or (2, 4), or another that is not known here; `reads_conf_d` that dovecot.conf reads those of conf.d
     that are ours, as by conf.d/*.conf. `pigeonhole` is the version of its Sieve and `sievec` the compiler's path, empty where
     there is none. `files` are those of ours that are there, `examples` the shipped configuration by the names of its files, and
-    `nonce` a fresh one.
+    `nonce` a fresh one. `listeners` are the sockets that our file for SASL has, as far as their folder is there.
     """
 
     version: tuple[int, int]
@@ -92,6 +92,7 @@ class DovecotFacts:
     files: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
     examples: Mapping[str, str] = field(default_factory=dict, repr=False)
     nonce: str = field(default="", repr=False)
+    listeners: tuple[Path, ...] = ()
 
     @property
     def ours(self) -> Ours:
@@ -125,6 +126,7 @@ def read_dovecot(config: Path | None) -> DovecotFacts | None:
         {path: _read(path) for path in ours.all() if path.is_file()},
         {path.name: _read(path).decode() for path in sorted(EXAMPLES.glob("*"))},
         secrets.token_hex(32),
+        listeners_in(ours.sasl),
     )
 
 
@@ -143,6 +145,13 @@ def _without_ours(config: Path, folder: Path) -> Path:
     copy = folder / config.name
     copy.write_bytes(whole.sub(rb"\1", _read(config)))
     return copy
+
+
+def listeners_in(sasl: Path) -> tuple[Path, ...]:
+    """Return the sockets that our file for SASL has, as far as Dovecot can make them."""
+    text = _read(sasl).decode("utf-8", "replace") if sasl.is_file() else ""
+    found = (Path(each) for each in re.findall(r"^\s*unix_listener (/\S+) \{", text, re.MULTILINE))
+    return tuple(path for path in found if path.parent.is_dir())  # where there is no folder Dovecot would not start
 
 
 def _reads_conf_d(config: Path) -> bool:

@@ -23,12 +23,17 @@ SCRIPT = "/etc/dovecot/sieve/mailward-quarantine.sieve"
 SIEVE_BEFORE = "sieve_before ="
 JUNK = '"Junk"'
 
+_LISTENER = re.compile(r"^  unix_listener (?:.*\n)*?  \}\n", re.MULTILINE)
 _NONCE = re.compile(r"^auth_policy_hash_nonce = ([0-9a-f]{64})$", re.MULTILINE)
 
 
-def make_sasl(facts: DovecotFacts, socket: Path) -> bytes:
-    """Return the auth service's listener for Postfix."""
-    return _made(facts, "sasl", {SASL_SOCKET: str(socket)})
+def make_sasl(facts: DovecotFacts, sockets: Sequence[Path]) -> bytes:
+    """Return the auth service's listeners, one for each instance of Postfix's."""
+    text = _made(facts, "sasl", {}).decode()
+    match = _LISTENER.search(text)
+    assert match is not None, "the example has no listener"
+    listeners = (_replaced(match.group(), SASL_SOCKET, str(socket)) for socket in sockets)
+    return (text[: match.start()] + "".join(listeners) + text[match.end() :]).encode()
 
 
 def make_logins(facts: DovecotFacts, place: str) -> bytes:

@@ -69,6 +69,11 @@ def has_systemd() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
+def word_of(text: str) -> str:
+    """Return a text that a program wrote as a word for another one: the same octets, whatever character set the terminal has."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(  # noqa: S603

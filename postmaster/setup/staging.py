@@ -11,7 +11,7 @@ from pathlib import Path
 from postmaster.setup.change import MainSetting, ServiceSetting
 from postmaster.setup.files import settle
 from postmaster.setup.postfix_facts import PostfixFacts, read_postfix
-from postmaster.setup.programs import ProgramFailed, find_program, output_of
+from postmaster.setup.programs import ProgramFailed, find_program, output_of, word_of
 
 FILES = ("main.cf", "master.cf")
 
@@ -56,7 +56,7 @@ class Staged:
         if postconf is None:
             raise ProgramFailed("postconf is not installed")
         if arguments:
-            output_of([postconf, "-c", str(self.folder), flag, *arguments])
+            output_of([postconf, "-c", str(self.folder), flag, *map(word_of, arguments)])
             for name in FILES:
                 settle(self.folder / name)
 

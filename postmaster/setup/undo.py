@@ -42,11 +42,11 @@ def undo_all(programs: Programs, backups: Path) -> Undone:
         undone.runs += 1
         try:
             _undo(run, undone)
+            run.marked(State.UNDONE)
         except (OSError, ProgramFailed) as error:  # this run and those before it wait for the next --undo
             undone.left.append(f"{run.folder} is not undone: {error}; mend that, and undo again")
             break
-        run.marked(State.UNDONE)
-    if undone.restored or undone.settings or undone.left:
+    if undone.runs:  # also where all was as before already: an undo that was killed has told nobody
         undone.complaints = [line for line in programs.complaints() if line not in before]
         undone.complaints += programs.reload([unit for unit in reloads if unit not in restarts], restarts)
     return undone
@@ -116,8 +116,14 @@ def _give_back(copy: Staged, settings: list[Setting], undone: Undone) -> None:
     for each in [setting for setting in settings if setting not in named]:
         _give_back_one(copy, each, undone)
     for each in named:
-        if each.old is None and _is_named(copy.facts(), each.name):
+        facts = copy.facts()
+        if each.old is None and _is_named(facts, each.name):
             undone.left.append(f"{each.name}: a setting that was changed since names it; it stays")
+        elif (
+            each.old is None and each.name in facts.main
+        ):  # also where it was tuned since: Postfix complains of its name
+            copy.write([_turned(each, facts.main[each.name], None)])
+            undone.settings.append(each.name)
         else:
             _give_back_one(copy, each, undone)
 

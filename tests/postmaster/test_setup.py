@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -23,6 +25,7 @@ from tests.support.processes import open_folder
 
 INSTALLED = dict(command.FOLDERS)
 FOREVER = 1000
+GREYLIST = "mailward_greylist"
 NOW = 1_790_000_000.0
 RECIPIENTS = "smtpd_recipient_restrictions"
 CALL = "check_policy_service $mailward_policyd"
@@ -291,6 +294,54 @@ def test_interrupted_it_takes_everything_back(here: SettingUp, monkeypatch: pyte
     assert here.files() == before
 
 
+def test_interrupted_once_all_is_written_it_says_who_was_not_told(
+    here: SettingUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_units: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Programs, "reload", interrupted)
+        shown = here.run("--apply")
+    assert "interrupted when all was written: reload postfix yourself" in shown
+    assert "Done." in shown
+
+
+def test_other_octets_than_the_terminals_are_written_as_they_were(here: SettingUp) -> None:
+    """On a terminal of ISO 8859-1, or of ASCII as here."""
+    here.add("main.cf", f"{RECIPIENTS} = permit_mynetworks, check_recipient_access hash:/etc/postfix/Prüfung-€\n")
+    there = ["-c", str(here.etc), "--dovecot-config", str(here.dovecot), "--config", str(here.config)]
+    code = (
+        "import sys, pathlib; from postmaster.setup import journal, running; from postmaster.__main__ import main; "
+        "journal.BACKUPS = pathlib.Path(sys.argv.pop(1)); running.words_on_a_terminal = lambda _command: (0, []); main()"
+    )
+    ascii_terminal = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, str(here.backups), "setup", "--apply", "--only", "policyd", *there]
+    done = subprocess.run(command, env=ascii_terminal, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in (here.etc / "main.cf").read_text("utf-8").splitlines() if "Prüfung" in line)
+    assert line.endswith(f"hash:/etc/postfix/Prüfung-€, {CALL}")
+
+
+def test_nobody_who_reads_on_is_no_mistake(here: SettingUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_seen: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr(command, "_print_page", broken)
+    assert here.run(status=1) == ""
+
+
+def test_milters_speak_the_newest_protocol_whatever_main_cf_has_for_others(here: SettingUp) -> None:
+    """Tutorials of OpenDKIM set milter_protocol = 2, without DATA and the blanks before a field's value."""
+    here.add("main.cf", "milter_protocol = 2\n")
+    here.run("--apply")
+    milters = [
+        value for name, value in here.facts().main.items() if "default_action=tempfail" in value or name == GREYLIST
+    ]
+    assert len(milters) == 3
+    assert all(value.endswith(", protocol=6 }") for value in milters)
+
+
 def test_refusals_are_not_applied(here: SettingUp) -> None:
     here.config.write_text('[dkim-sign]\nsocket = "unix:/run/a,b.sock"\n')
     before = here.files()
@@ -355,6 +406,11 @@ CHANGED: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
         {"submission/inet/smtpd_milters": "unix:x/x.sock"},
         "submission/inet: smtpd_milters: it has been changed since",
     ),
+    "a-parameter-of-ours-that-was-tuned": (
+        ("-e", "mailward_policyd={ unix:mailward/policyd.sock, timeout=9s }"),
+        {},
+        "",
+    ),
     "a-service-is-gone": (("-MX", "submission/inet"), {}, ""),
 }
 
@@ -383,7 +439,7 @@ def test_undo_takes_out_what_is_ours_of_what_was_changed_since(
     assert {name: values.get(name) for name in stays if stays[name]} == {
         name: text for name, text in stays.items() if text
     }
-    assert not [name for name, value in values.items() if "$mailward_" in value]
+    assert not [name for name, value in values.items() if "mailward_" in name + value]
     assert "# a word of the operator's" in (here.etc / "main.cf").read_text()
 
 
@@ -496,6 +552,18 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr("postmaster.setup.files.os.replace", replace)
 
 
+def noted_reloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of whoever is told from now on."""
+    told: list[str] = []
+
+    def reload(_programs: Programs, reloads: Iterable[str], restarts: Iterable[str]) -> list[str]:
+        told.extend([*restarts, *reloads])
+        return []
+
+    monkeypatch.setattr(Programs, "reload", reload)
+    return told
+
+
 # Renames of a run: two backups, the journal, main.cf, master.cf, the journal again; of an undo: both files, the journal.
 @pytest.mark.parametrize("number", [1, -2, 3, -3, 4, -4, -5, 6])
 def test_killed_on_its_way_it_is_undone(here: SettingUp, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -520,8 +588,23 @@ def test_killed_while_undoing_it_is_undone_by_the_next(
         kill_at(patch, number)
         with pytest.raises(Killed):
             here.run("--undo")
+    told = noted_reloads(monkeypatch)
     here.run("--undo")
     assert here.files() == before
+    assert told == ["postfix"]  # the one that was killed may have told nobody
+
+
+def test_undone_on_a_full_disk_postfix_is_told(here: SettingUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = here.files()
+    here.run("--apply")
+    told = noted_reloads(monkeypatch)
+    with monkeypatch.context() as patch:
+        fill_disk(patch, 3, FOREVER)  # the journal, behind both files
+        assert "No space left" in here.run("--undo", status=1)
+    assert here.files() == before
+    assert told == ["postfix"]
+    here.run("--undo")
+    assert "nothing to undo" in here.run("--undo")
 
 
 def test_killed_on_its_way_it_is_applied_by_the_next_and_undone(

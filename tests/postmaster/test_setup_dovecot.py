@@ -9,7 +9,8 @@ import pytest
 
 from postmaster.setup.change import FileText, Plan, Wanted, Weight
 from postmaster.setup.dovecot import PostfixSide, offered_sasl, plan_dovecot
-from postmaster.setup.dovecot_facts import EXAMPLES, DovecotFacts
+from postmaster.setup.dovecot_facts import EXAMPLES, DovecotFacts, listeners_in
+from postmaster.setup.dovecot_made import make_sasl
 from postmaster.setup.dovecot_text import parse_configuration
 
 CONFIG = Path("/etc/dovecot/dovecot.conf")
@@ -321,6 +322,32 @@ def test_dovecot_listens_where_postfix_asks(version: tuple[int, int], postfix: P
     else:
         assert SASL not in files(plan)
     assert [finding.weight for finding in plan.findings] == [Weight.NOTE] * (postfix.sasl_type == "cyrus")
+
+
+@pytest.mark.parametrize(
+    ("postfix", "sockets"),
+    [
+        pytest.param(PostfixSide(QUEUE), ["/var/spool/postfix", "/var/spool/postfix-out"], id="and ours"),
+        pytest.param(PostfixSide(QUEUE, "cyrus", "smtpd"), ["/var/spool/postfix-out"], id="and nobody here asks"),
+        pytest.param(PostfixSide(Path("/var/spool/postfix-out")), ["/var/spool/postfix-out"], id="there is one only"),
+    ],
+)
+@VERSIONS
+def test_another_instance_of_postfix_keeps_its_socket(
+    version: tuple[int, int], postfix: PostfixSide, sockets: list[str]
+) -> None:
+    facts = facts_of(version, listeners=(Path("/var/spool/postfix-out/private/auth"),))
+    text = files(plan_dovecot(facts, wanting("dkim-sign"), postfix))[SASL] or ""
+    assert re.findall(r"unix_listener (\S+)/private/auth \{\n    mode = 0660", text) == sockets
+    assert text.count("{") == text.count("}") == len(sockets) + 1
+
+
+@VERSIONS
+def test_sockets_are_read_as_they_were_written_where_their_folder_is(version: tuple[int, int], tmp_path: Path) -> None:
+    there, gone = tmp_path / "auth", tmp_path / "gone" / "auth"
+    (tmp_path / SASL).write_bytes(make_sasl(facts_of(version), [there, gone]))
+    assert listeners_in(tmp_path / SASL) == (there,)
+    assert listeners_in(tmp_path / "none.conf") == ()
 
 
 @VERSIONS
