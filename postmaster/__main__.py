@@ -4,7 +4,9 @@ SYNOPSIS
     mailward COMMAND [OPTIONS]
 
 DESCRIPTION
-    Runs keys, DNS and reports beside Mailward's daemons. It reads the same configuration and needs none of them running.
+    Makes keys, explains verdicts, shows and changes what greylisting and limits go by, and sets up Postfix and Dovecot. It reads
+    the configuration of Mailward's daemons. None of them has to run; only setup wants the signer and the verifier to answer
+    before Postfix asks them.
 
     keys new DOMAIN     make a signing key, give it to the signer, and print its DNS record
     keys show           print the DNS records of the configured keys
@@ -53,7 +55,10 @@ class _Mailward(click.Group):
             sys.exit(EX_CONFIG)
 
 
-@click.group(cls=_Mailward, help="Run keys, DNS and reports beside Mailward's daemons.")
+@click.group(
+    cls=_Mailward,
+    help="Make keys, explain verdicts, see and change greylisting and limits, set up Postfix and Dovecot.",
+)
 @click.version_option(mailward.__version__, prog_name="mailward")
 def main() -> None:
     """Hold the sub-commands."""

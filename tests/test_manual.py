@@ -155,6 +155,13 @@ def test_the_commands_own_page_names_each_of_them(folder: Path) -> None:
         assert re.search(rf"\\fB{name}[ \\]", source)
 
 
+def test_the_command_promises_what_there_is(folder: Path) -> None:
+    summary = (mailward.help or "").lower()
+    for name in mailward.commands:
+        assert name in summary.replace("set up", "setup")
+    assert "report" not in summary + words_of(folder / "mailward.1").lower()
+
+
 def test_each_setting_a_daemons_page_names_exists(folder: Path) -> None:
     tree = setting_tree()
     tables = {table.path: table for table in (*tree.tables, *(inner for each in tree.tables for inner in each.tables))}

@@ -3,7 +3,8 @@
 First mail that leaves, which mailward-dkim-sign signs; then mail that comes in, which mailward-auth-verify judges; then mail of
 strangers, which mailward-greylist puts off as long as it can tell who they are; then a stolen account, which mailward-policyd
 stops. Starts the mail worlds of the tests in a temporary folder, on loopback, and removes them afterwards. With KEEP=1 they stay
-until Ctrl-C or TERM, and it says how to send mail through them. Ends with status 1 if a message did not fare as it should.
+until Ctrl-C, TERM or HUP, and it says how to send mail through them. Ends with status 1 if a message did not fare as it should,
+and with 130 if it was stopped before all had.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -37,6 +39,9 @@ from tests.mail.installation import ALICE, BOB, PASSWORD, RECEIVER, STRANGER_ADD
 from tests.mail.limiting import Limiting
 from tests.mail.messages import message
 from tests.support.processes import ProgramError, open_folder
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: the terminal was closed, or the line to it has broken
+STOPPED_STATUS = 130
 
 MEANINGS = {
     "not-authenticated": "its client neither logged in nor is one of our networks",
@@ -141,13 +146,15 @@ SCENES = (
 
 def main() -> int:
     """Run the demo and return the exit status."""
-    signal.signal(signal.SIGTERM, stop_like_ctrl_c)
+    for number in STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup(1) has it
+            signal.signal(number, stop)
     try:
         with open_folder("mailward-demo-") as folder:
             incoming, strangers, limits = folder / "incoming", folder / "strangers", folder / "limits"
             for own in (incoming, strangers, limits):
                 own.mkdir()
-            return play(
+            status = play(
                 Installation(folder),
                 Inbound(incoming, ("quarantine", "reject")),
                 Greylisting(strangers, GREYLISTING_MODES),
@@ -157,8 +164,10 @@ def main() -> int:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped, and cleaned up.")
-        return 0
+        status = STOPPED_STATUS
+    if status == STOPPED_STATUS or is_kept():
+        tell("Stopped, and cleaned up.")
+    return status
 
 
 def play(here: Installation, inbound: Inbound, strangers: Greylisting, limits: Limiting) -> int:
@@ -179,7 +188,7 @@ def play(here: Installation, inbound: Inbound, strangers: Greylisting, limits: L
             print(f"Not as it should be: {', '.join(str(number) for number in unexpected)}")
         else:
             print(f"All {len(SCENES) + len(INCOMING) + len(STRANGERS) + len(INCIDENT)} as they should be.")
-        if os.environ.get("KEEP", "") not in ("", "0"):
+        if is_kept():
             keep(here, inbound, strangers, limits)
     return 1 if unexpected else 0
 
@@ -212,6 +221,11 @@ def describe(delivered: Delivered) -> list[str]:
     return lines
 
 
+def is_kept() -> bool:
+    """Tell whether the worlds are to stay."""
+    return os.environ.get("KEEP", "") not in ("", "0")
+
+
 def keep(here: Installation, inbound: Inbound, strangers: Greylisting, limits: Limiting) -> None:
     """Say how to use the worlds, and leave them running until Ctrl-C or TERM."""
     values = {
@@ -235,12 +249,22 @@ def keep(here: Installation, inbound: Inbound, strangers: Greylisting, limits: L
         "imap": limits.imap_port,
     }
     print(INSTRUCTIONS.format(**values), flush=True)
-    threading.Event().wait()
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
-def stop_like_ctrl_c(_number: int, _frame: FrameType | None) -> None:
-    """Clean up on TERM, too."""
+def stop(_number: int, _frame: FrameType | None) -> None:
+    """Clean up and end; who cannot wait for that, and asks again, must not leave half of it behind."""
+    for number in STOPS:
+        signal.signal(number, lambda _number, _frame: None)
+    tell("\nStopping ...")
     raise KeyboardInterrupt
+
+
+def tell(words: str) -> None:
+    """Say something, if there still is a terminal that takes it."""
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{words}\n".encode())
 
 
 if __name__ == "__main__":
