@@ -6,7 +6,7 @@ SYNOPSIS
 DESCRIPTION
     A policy server for Postfix (SMTPD_POLICY_README): counts what accounts, clients and domains send, in windows that slide, and
     defers, rejects or holds what is beyond a limit. An account that reaches a limit opens an incident: somebody is told once, and
-    after more refused requests the account is suspended until an operator gives it back (`mailward limits resume`).
+    after more refused messages the account is suspended until an operator gives it back (`mailward limits resume`).
 
     With `dovecot`, also Dovecot's auth-policy server: it slows down and denies those who guess passwords, denies suspended
     accounts, and tightens the limits of accounts that log in from too many networks.

@@ -30,7 +30,7 @@ _ADVICE = {
     StoreFailure.FULL: "make room",
     StoreFailure.READ_ONLY: "see how it is mounted, or which server is the master",
     StoreFailure.REFUSED: f"run as root or {ACCOUNT}, or see the password in `state`",
-    StoreFailure.DAMAGED: "stop {daemon} and move the file away: {anew}",
+    StoreFailure.DAMAGED: "stop {daemon} and move what is damaged away: {anew}",
     StoreFailure.SCHEMA: "it was written by a newer Mailward: install that one",
     StoreFailure.OTHER: "see the log of {daemon}",
 }
@@ -71,6 +71,8 @@ def opened_store(state: State, open_store: Callable[[], Store], daemon: str, ane
     except StoreError as error:
         detail = f": {printable(error.detail[:MAX_DETAIL])}" if error.detail else ""
         advice = _ADVICE[error.failure].format(daemon=daemon, anew=anew)
+        if error.is_begun_anew:
+            advice = "the same command works now"
         leave(EX_TEMPFAIL, f"{name_of(state)}: {error.failure.value}{detail}; {advice}")
 
 

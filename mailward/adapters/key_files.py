@@ -6,13 +6,14 @@ import contextlib
 import functools
 import grp
 import os
+import pwd
 import stat
 import threading
 from pathlib import Path
 
 from mailward.auth.keys import InvalidKey, PrivateKey, load_private_key
 
-SIGNER_GROUP = "mailward-sign"  # the packages' account that alone reads keys
+SIGNER = "mailward-sign"  # the packages' account and group that alone read keys
 MAX_KEY_FILE = 32 * 1024  # an 8192-bit RSA key in PEM has 6.5 kB
 
 
@@ -53,8 +54,17 @@ def _judge(status: os.stat_result) -> None:
         )
     if status.st_mode & 0o020:
         raise KeyFileError("its group can write it; expected at most 0640")
-    if status.st_uid not in (0, os.geteuid()):
-        raise KeyFileError(f"it belongs to account {status.st_uid}; expected root or this process's account")
+    if status.st_uid not in _trusted_accounts():
+        raise KeyFileError(f"it belongs to account {status.st_uid}; expected root, {SIGNER} or this process's account")
+
+
+@functools.cache
+def _trusted_accounts() -> frozenset[int]:
+    """Return the accounts a key may belong to: root, the process's own, the signer's."""
+    accounts = {0, os.geteuid()}
+    with contextlib.suppress(KeyError):  # not installed from the packages
+        accounts.add(pwd.getpwnam(SIGNER).pw_uid)
+    return frozenset(accounts)
 
 
 @functools.cache
@@ -62,7 +72,7 @@ def _trusted_groups() -> frozenset[int]:
     """Return the groups that may read a key: root's, the process's own, the signer's."""
     groups = {0, os.getegid(), *os.getgroups()}
     with contextlib.suppress(KeyError):  # not installed from the packages
-        groups.add(grp.getgrnam(SIGNER_GROUP).gr_gid)
+        groups.add(grp.getgrnam(SIGNER).gr_gid)
     return frozenset(groups)
 
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from mailward.adapters.folders import sync_folder
-from mailward.adapters.key_files import SIGNER_GROUP
+from mailward.adapters.key_files import SIGNER
 
 
 class KeyExists(Exception):
@@ -47,11 +47,11 @@ def write_key(path: Path, pem: bytes) -> str:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
     sync_folder(path.parent)
-    return f"0640 root:{SIGNER_GROUP}" if group is not None else "0600, its owner alone"
+    return f"0640 root:{SIGNER}" if group is not None else "0600, its owner alone"
 
 
 def _signer_group() -> int | None:
     try:
-        return grp.getgrnam(SIGNER_GROUP).gr_gid
+        return grp.getgrnam(SIGNER).gr_gid
     except KeyError:
         return None

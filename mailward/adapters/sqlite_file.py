@@ -170,7 +170,7 @@ class SqliteFile:
             except Damaged as damaged:
                 if (aside := self.place.set_aside(damaged.identity, deadline)) is not None:
                     words = f"{self.place.name}: {damaged}; set aside as {aside}, and a fresh one is begun"
-                    raise StoreError(StoreFailure.DAMAGED, words) from None
+                    raise StoreError(StoreFailure.DAMAGED, words, is_begun_anew=True) from None
             if time.monotonic() >= deadline:
                 raise StoreError(StoreFailure.TIMEOUT, f"{self.place.name} {reason}")
             time.sleep(wait * (0.5 + random.random()))

@@ -279,6 +279,10 @@ class MilterServing:
         return session.go_on
 
     def _end_of_message(self, context: Any, session: _Session) -> int:
+        if not session.is_header_complete and not self._program.wants.content:  # DATA is told since protocol 4
+            answer = self._data(context, session)
+            if session.filter is None:
+                return answer
         if not session.is_header_complete:
             session.has_failed = session.has_failed or "end-of-message"
         if session.has_failed or session.filter is None:

@@ -58,7 +58,10 @@ class StoreFailure(Enum):
 class StoreError(Exception):
     """A store did not do what it was asked; what was asked has not happened, or may not have (TIMEOUT)."""
 
-    def __init__(self, failure: StoreFailure, detail: str = "") -> None:
+    def __init__(self, failure: StoreFailure, detail: str = "", *, is_begun_anew: bool = False) -> None:
         super().__init__(f"{failure.value}: {detail}" if detail else failure.value)
         self.failure = failure
         self.detail = detail
+        self.is_begun_anew = (
+            is_begun_anew  # what was damaged has been set aside: the next call finds a store that works
+        )

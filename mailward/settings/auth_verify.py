@@ -136,7 +136,7 @@ class AuthVerify(Service):
     spf_void_lookups: int = attrs.field(
         default=2,
         validator=[at_least(0, "0"), at_most(10, "10")],
-        metadata=says("How many look-ups without an answer one SPF evaluation may make (RFC 7208 4.6.4)."),
+        metadata=says("How many terms of one SPF evaluation may look something up and find nothing (RFC 7208 4.6.4)."),
     )
     max_signatures: int = attrs.field(
         default=8,

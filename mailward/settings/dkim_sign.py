@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ class DkimSign(Service):
             self.oversigned,
             self.oversigned_if_present,
             self.signed,
-            int(self.expire),
+            math.ceil(self.expire),
         )
 
 

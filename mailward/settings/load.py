@@ -73,7 +73,8 @@ class Sections:
                 octets = opened.read(MAX_FILE + 1)
             if len(octets) > MAX_FILE:
                 raise ValueError("larger than 4 MiB: this is no configuration")
-            content = tomllib.loads(octets.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
+            # Some editors begin a file with a byte order mark.
+            content = tomllib.loads(octets.decode("utf-8").removeprefix("\ufeff"))
         except OSError as error:
             self.mistakes.append(Mistake(str(path), "", f"cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:

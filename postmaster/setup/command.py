@@ -59,6 +59,7 @@ BUGS
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -66,6 +67,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from mailward.settings.load import DEFAULT_PATH
 from postmaster.completion import FOLDER, next_of
@@ -260,7 +262,22 @@ def _show(seen: Seen, *, is_json: bool) -> None:
     elif refusals(seen.plan):
         click.echo("\nThis cannot be applied: see `refused` above.")
     else:
-        click.echo("\nNothing was changed. `mailward setup --apply` does this, --undo takes it back.")
+        click.echo(
+            f"\nNothing was changed. This does it, and --undo takes it back:\n    mailward setup{_given()} --apply"
+        )
+
+
+def _given() -> str:
+    """Return the options of this call, each behind a space: whoever applies without them does something else."""
+    context = click.get_current_context()
+    words = []
+    for option in context.command.params:
+        if context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
+            words.append(option.opts[-1])
+            words += (
+                [] if isinstance(option, click.Option) and option.is_flag else [str(context.params[option.name or ""])]
+            )
+    return printable("".join(f" {shlex.quote(word)}" for word in words))
 
 
 def _apply(seen: Seen, *, is_json: bool) -> int:

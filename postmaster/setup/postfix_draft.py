@@ -144,7 +144,7 @@ class Draft:
             self.find(
                 Weight.REFUSAL,
                 f"{daemon} listens at {path}, outside of {queue}, where {chrooted} cannot see it: Postfix runs it with that as "
-                f"its root. Let it listen below {queue}, or at inet:127.0.0.1:PORT",
+                f"its root. Let it listen below {queue}, or at inet:127.0.0.1:PORT, in its .socket unit too where it has one",
             )
         return socket
 

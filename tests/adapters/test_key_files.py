@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import threading
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_who_else_may_open_a_key(folder: Path, mode: int, owner: int, group: int
         with pytest.raises(KeyFileError) as caught:
             look(path)
         assert fault in str(caught.value)
+
+
+def test_a_key_may_be_the_signers_whoever_looks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(folder / "key.pem", 0o600, pwd.getpwnam("daemon").pw_uid)
+    with pytest.raises(KeyFileError, match="expected root, mailward-sign or"):
+        check_access(path)
+    monkeypatch.setattr(key_files, "SIGNER", "daemon")
+    key_files._trusted_accounts.cache_clear()
+    check_access(path)
+    key_files._trusted_accounts.cache_clear()
 
 
 def test_what_is_no_regular_file_is_refused_and_not_opened(folder: Path) -> None:

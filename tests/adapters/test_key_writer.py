@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mailward.adapters.key_files import SIGNER_GROUP, read_key
+from mailward.adapters.key_files import SIGNER, read_key
 from mailward.adapters.key_writer import KeyExists, write_key
 from mailward.auth.keys import generate_ed25519
 
@@ -25,7 +25,7 @@ def signer_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the signer's group exist, as after the packages' installation."""
 
     def getgrnam(name: str) -> grp.struct_group:
-        assert name == SIGNER_GROUP
+        assert name == SIGNER
         return grp.struct_group((name, "x", SIGNERS_GID, []))
 
     monkeypatch.setattr("grp.getgrnam", getgrnam)
@@ -72,7 +72,7 @@ def test_without_the_signers_group_only_the_owner_reads_the_key(folder: Path) ->
 @pytest.mark.usefixtures("signer_group", "umask")
 def test_the_signers_group_reads_the_key_and_walks_through_its_folders(folder: Path) -> None:
     path = folder / "keys" / "example.com" / "2026a.pem"
-    assert write_key(path, PEM) == f"0640 root:{SIGNER_GROUP}"
+    assert write_key(path, PEM) == f"0640 root:{SIGNER}"
     assert access(path) == (0o640, 0, SIGNERS_GID)
     assert access(path.parent) == (0o750, 0, SIGNERS_GID)
     assert access(path.parent.parent) == (0o750, 0, SIGNERS_GID)

@@ -150,6 +150,7 @@ def test_killed_at_any_moment_nothing_that_was_answered_is_lost(folder: Path, du
     for turn in range(12):
         time.sleep(randomness.random() * 0.05)
         victim = turn % 3
+        writers[victim].await_answers(4)
         answered.update(writers[victim].kill())
         writers[victim] = Writer(folder, durability, 3 + turn)
     for writer in writers:
@@ -179,6 +180,7 @@ class Writer:
                 os._exit(1)
         os.close(writing)
         self._answers = os.fdopen(reading)
+        self._lines: list[str] = []
 
     @staticmethod
     def _write(store: SqliteGreylist, first: int, answers: int) -> None:
@@ -188,13 +190,19 @@ class Writer:
                 os.write(answers, f"{number} {passed_at}\n".encode())
             store.tend(START)
 
+    def await_answers(self, number: int) -> None:
+        """Wait until it was given so many: two for each triplet."""
+        while len(self._lines) < number:
+            self._lines.append(self._answers.readline())
+            assert self._lines[-1], "the writer has ended"
+
     def kill(self) -> dict[int, float]:
         """End it at once; return what it was answered."""
         os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         assert os.WIFSIGNALED(status)
         with self._answers as answers:
-            lines = [line for line in answers if line.endswith("\n")]
+            lines = self._lines + [line for line in answers if line.endswith("\n")]
         return {int(number): float(passed_at) for number, passed_at in map(str.split, lines)}
 
 

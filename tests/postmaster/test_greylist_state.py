@@ -128,6 +128,17 @@ def test_who_may_not_is_told_who_may(installation: Installation) -> None:
     assert done.stdout == ""
 
 
+def test_where_a_damaged_file_was_set_aside_the_next_call_works(installation: Installation) -> None:
+    installation.succeed("allow", "192.0.2.7")
+    installation.succeed("allow", "192.0.2.8")
+    file = installation.state / "greylist.sqlite"
+    file.write_bytes(b"no database" * 1000)
+    done = installation.run("list")
+    assert done.returncode == EX_TEMPFAIL
+    assert done.stderr.endswith("a fresh one is begun; the same command works now\n"), done.stderr
+    installation.succeed("list")
+
+
 def test_a_folder_that_is_not_there_is_not_made(installation: Installation) -> None:
     installation.config.write_text(f'state = "sqlite:{installation.state}/none"\n')
     done = installation.run("allow", "192.0.2.7")

@@ -57,13 +57,13 @@ def test_nothing_is_changed_without_being_told(here: SettingUp) -> None:
     shown = here.run()
     assert here.files() == before
     assert not here.backups.exists()
-    assert "mailward setup --apply" in shown
+    assert "This does it" in shown
 
 
 def test_it_shows_from_what_to_what_and_why_in_80_columns(here: SettingUp) -> None:
     lines = here.run().splitlines()
     text = " ".join(" ".join(lines).split())
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines[:-1])) <= 80
     assert f"{here.etc}/master.cf, submission/inet" in lines
     assert (
         "from permit_sasl_authenticated, reject to check_policy_service, $mailward_policyd_submission, permit" in text
@@ -71,6 +71,12 @@ def test_it_shows_from_what_to_what_and_why_in_80_columns(here: SettingUp) -> No
     assert "why limits count each recipient, and stop a suspended account" in text
     places = [line for line in lines if line.startswith(f"{here.etc}/master.cf")]
     assert len(places) == len(set(places)) == 2  # what concerns one service stands together
+
+
+def test_what_applies_it_has_the_options_of_what_was_shown(here: SettingUp) -> None:
+    where = f"--postfix-config {here.etc} --dovecot-config {here.dovecot} --config {here.config}"
+    for options in ("", " --only dkim-sign", " --only policyd --replace"):
+        assert here.run(*options.split()).endswith(f"\n    mailward setup{options} {where} --apply\n")
 
 
 def test_comments_of_our_files_are_counted_and_not_shown(here: SettingUp) -> None:

@@ -83,6 +83,18 @@ def test_a_field_is_added_at_the_end_without_the_content(session: MilterSession)
     assert (outcome.reply, outcome.inserted("X-Told")) == ("a", [b" yes"])
 
 
+@pytest.mark.parametrize(("mail_from", "reply"), [(b"a@example.com", "a"), (b"field", "a"), (b"", "y")])
+def test_an_mta_that_does_not_say_data_is_answered_at_the_end(
+    milter: Program, session: MilterSession, mail_from: bytes, reply: str
+) -> None:
+    session.mail(mail_from)
+    session.recipient(b"b@old.example")
+    assert session.end_of_message("4QOLD").reply == reply
+    line = '{"rcpt_to": ["b@old.example"], "queue_id": "4QOLD"}'
+    wait_until(lambda: line in milter.output(), "the filter's line")
+    assert '{"failed": "end-of-message"}' not in milter.output()
+
+
 @pytest.mark.parametrize("stage", ["rcpt", "data"])
 def test_what_is_raised_becomes_the_programs_own_failure_verdict(milter: Program, stage: str) -> None:
     session = open_session(milter)

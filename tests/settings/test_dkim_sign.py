@@ -95,6 +95,7 @@ def test_what_is_configured_is_what_the_signatures_cover(signer: Signer) -> None
     assert str(rules.canonicalizations) == "simple/relaxed"
     assert (rules.oversigned, rules.oversigned_if_present, rules.signed) == (("from",), (), ("x-*",))
     assert rules.expire_seconds == 14 * 86400
+    assert signer.settings('[dkim-sign]\nexpire = "100ms"').dkim_sign.rules().expire_seconds == 1  # 0 is without x=
 
 
 def test_the_other_programs_tables_are_theirs_to_judge(signer: Signer) -> None:
