@@ -63,7 +63,6 @@ import shlex
 import shutil
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -76,50 +75,17 @@ from postmaster.json_text import fields_of
 from postmaster.opening import EX_NOPERM, EX_TEMPFAIL, leave
 from postmaster.setup import journal
 from postmaster.setup.apply import NotApplied, apply_plan
-from postmaster.setup.change import Finding, Plan, Wanted, Weight
-from postmaster.setup.dovecot import offered_sasl, plan_dovecot, read_dovecot
 from postmaster.setup.dovecot_facts import CONFIG as DOVECOT
-from postmaster.setup.own import plan_own
-from postmaster.setup.postfix import plan_postfix
-from postmaster.setup.postfix_facts import PostfixFacts, default_folder, read_postfix
-from postmaster.setup.postfix_sasl import can_answer, plan_sasl, postfix_side
+from postmaster.setup.looking import FOLDERS, Places, Seen, installed, look
+from postmaster.setup.postfix_facts import default_folder
 from postmaster.setup.programs import ProgramFailed, find_program
-from postmaster.setup.running import Programs, answers
+from postmaster.setup.running import Programs
 from postmaster.setup.show import page_of, refusals, tree_of
-from postmaster.setup.undo import Undone, is_asked, undo_all
+from postmaster.setup.undo import Undone, undo_all
 from postmaster.tables import print_json
 
 EX_UNAVAILABLE, EX_CANTCREAT = 69, 73
 NARROWEST, WIDEST = 60, 120
-
-# Each daemon by the folder of its own modules: who has that has it installed.
-PROGRAMS = Path(__file__).parents[2]
-FOLDERS = {
-    "dkim-sign": PROGRAMS / "milters" / "dkim_sign",
-    "auth-verify": PROGRAMS / "milters" / "auth_verify",
-    "greylist": PROGRAMS / "milters" / "greylist",
-    "policyd": PROGRAMS / "policyd",
-}
-
-_WAITED_FOR = ("dkim-sign", "auth-verify")  # mail waits while they are away
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the configurations are; None: where their programs look."""
-
-    config: Path
-    postfix: Path | None
-    dovecot: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was read, and the plan that was made of it."""
-
-    facts: PostfixFacts
-    programs: Programs
-    plan: Plan
 
 
 @click.command(help="Let the running Postfix and Dovecot ask Mailward: show what that takes, do it, take it back.")
@@ -180,76 +146,29 @@ def setup(
         leave(EX_CANTCREAT, f"{printable(str(error.filename or 'writing'))}: {error.strerror}")
 
 
-def _installed() -> tuple[str, ...]:
-    return tuple(daemon for daemon, folder in FOLDERS.items() if (folder / "__main__.py").is_file())
-
-
 def _daemons(only: str | None) -> tuple[str, ...]:
-    installed = _installed()
+    there = installed()
     if only is None:
-        if not installed:
+        if not there:
             leave(
                 EX_UNAVAILABLE,
                 "no daemon is installed: apt install mailward; --undo takes out what there still is of those that were",
             )
-        return installed
+        return there
     named = [name.strip() for name in only.split(",")]
     for name in named:
         if name not in FOLDERS:
             raise click.BadParameter(f"expected some of {', '.join(FOLDERS)}", param_hint="--only")
-        if name not in installed:
+        if name not in there:
             leave(EX_UNAVAILABLE, f"mailward-{name} is not installed: apt install mailward-{name}")
     return tuple(daemon for daemon in FOLDERS if daemon in named)
 
 
 def _look(places: Places, daemons: tuple[str, ...], *, is_replacing: bool) -> Seen:
-    """Read everything and make the plan: our own part first, then Dovecot, and Postfix, which begins to ask, last."""
-    facts = _postfix(places)
-    dovecot = read_dovecot(places.dovecot)
-    wanted, plan = plan_own(Wanted(daemons, {}, is_replacing=is_replacing), places.config, dovecot)
-    if dovecot is None:
-        plan += Plan(findings=(Finding(Weight.NOTE, "Dovecot is not installed: only Postfix is set up"),))
-    else:
-        side = postfix_side(facts)
-        plan += plan_dovecot(dovecot, wanted, side)
-        if {"dkim-sign", "policyd"} & set(daemons) and can_answer(dovecot):
-            plan += plan_sasl(side, facts, offered_sasl(dovecot, side.queue))
-    programs = Programs(facts.folder, places.dovecot, dovecot is not None)
-    plan += plan_postfix(facts, wanted) + _absent(wanted, facts, programs) + _gone(facts)
-    return Seen(facts, programs, plan)
-
-
-def _postfix(places: Places) -> PostfixFacts:
-    facts = read_postfix(places.postfix)
-    if facts is None:
+    seen = look(places, daemons, is_replacing=is_replacing)
+    if seen is None:
         leave(EX_UNAVAILABLE, "Postfix is not installed: apt install postfix")
-    return facts
-
-
-def _absent(wanted: Wanted, facts: PostfixFacts, programs: Programs) -> Plan:
-    """Return what there is to say of daemons that do not listen: of those that mail waits for, Postfix is not to know yet."""
-    findings = []
-    for daemon, address in wanted.sockets.items():
-        if answers(address):
-            continue
-        stops_mail = daemon in _WAITED_FOR and f"mailward_{daemon.replace('-', '_')}" not in facts.main
-        is_refused = stops_mail and programs.is_postfix_running()
-        text = f"mailward-{daemon} does not listen at {address}" + (
-            "; mail would wait for it: start it first" if stops_mail else "; start it"
-        )
-        findings.append(Finding(Weight.REFUSAL if is_refused else Weight.WARNING, text))
-    return Plan(findings=tuple(findings))
-
-
-def _gone(facts: PostfixFacts) -> Plan:
-    """Return what there is to say of daemons that Postfix still asks, and that are not installed any more."""
-    findings = []
-    for daemon in (each for each in FOLDERS if each not in _installed()):
-        if is_asked(facts, f"mailward_{daemon.replace('-', '_')}"):
-            then = "mail waits for it" if daemon in _WAITED_FOR else "mail goes on without it"
-            text = f"mailward-{daemon} is not installed, and Postfix still asks it: {then}. Take it out by --undo, then --apply"
-            findings.append(Finding(Weight.WARNING, text))
-    return Plan(findings=tuple(findings))
+    return seen
 
 
 def _show(seen: Seen, *, is_json: bool) -> None:

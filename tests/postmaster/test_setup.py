@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from postmaster.setup import command, journal, running
+from postmaster.setup import command, journal, looking, running
 from postmaster.setup.apply import NotApplied, apply_plan
 from postmaster.setup.change import FileText, MainSetting, Plan, Weight
 from postmaster.setup.running import Programs
@@ -23,7 +23,7 @@ from postmaster.setup.undo import undo_all
 from tests.postmaster.setting_up import ALL, POLICYD, SIGN, VERIFY, SettingUp
 from tests.support.processes import open_folder
 
-INSTALLED = dict(command.FOLDERS)
+INSTALLED = dict(looking.FOLDERS)
 FOREVER = 1000
 GREYLIST = "mailward_greylist"
 NOW = 1_790_000_000.0
@@ -476,7 +476,7 @@ def test_undo_works_where_dovecot_does_not_read_its_files(here: SettingUp) -> No
 def remove(monkeypatch: pytest.MonkeyPatch, folder: Path, *daemons: str) -> None:
     """Let daemons be as their packages leave them once they are removed."""
     for daemon in daemons:
-        monkeypatch.setitem(command.FOLDERS, daemon, folder / "removed")
+        monkeypatch.setitem(looking.FOLDERS, daemon, folder / "removed")
 
 
 def test_undo_works_where_no_daemon_is_left(here: SettingUp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -496,7 +496,7 @@ def test_daemons_that_are_gone_and_still_asked_are_named(
 ) -> None:
     here.run("--apply", "--only", daemon)
     remove(monkeypatch, here.folder, *ALL)
-    monkeypatch.setitem(command.FOLDERS, "greylist", INSTALLED["greylist"])
+    monkeypatch.setitem(looking.FOLDERS, "greylist", INSTALLED["greylist"])
     told = [each["text"] for each in here.json()["findings"] if "is not installed" in each["text"]]
     assert [text for text in told if text.startswith(f"mailward-{daemon} is not installed") and then in text]
 
