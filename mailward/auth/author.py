@@ -7,10 +7,10 @@ be read is a fault with a name, not a guess. Linear in the field's length; comme
 
 from __future__ import annotations
 
-import base64
+import binascii
 import quopri
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mailward.model.domain import InvalidDomain, normalize
@@ -36,10 +36,14 @@ _PLAIN = re.compile(
     rf'[ \t]*+(?:(?:(?:{_WORD}|[ \t.]++)*+|"[^"\\\r\n]*+"[ \t]*+)<{_ADDRESS}>|{_ADDRESS})[ \t]*+'.encode(), re.DOTALL
 )
 _AFTER_AT = re.compile(r"@\s*([^\s<>()\[\],;:\"@\\]*)(\s*[.(\\\"])?")
-_ENCODED_WORD = re.compile(rb"=\?([^?\s]*+)\?([bBqQ])\?([^?]*+)\?=")
-# The character sets of mail that Python decodes in linear time; of any other, an encoded word may say anything.
+# A name with an `@` in it, as no grammar knows it, and the one address behind it.
+_NAMED_ADDRESS = re.compile(rf"[^<>()\[\],;:\"\\]*+<{_ADDRESS}>\s*+")
+# Some readers take any character for a part of its text. One that does not end takes the rest, so that this stays linear.
+_ENCODED_WORD = re.compile(rb"=\?([^?\s]*+)\?([bBqQ])\?(.*?)(\?=|\Z)", re.DOTALL)
+# The character sets of mail that Python decodes in linear time; of any other, an encoded word may say anything. So it may in
+# UTF-7, where two that a reader joins say what neither says.
 _KNOWN_CHARSET = re.compile(
-    rb"(?:utf-[78]|us-ascii|iso-8859-[0-9]+|windows-125[0-8]|koi8-[ru]|big5|gb2312|gbk|gb18030|shift_jis|"
+    rb"(?:utf-8|us-ascii|iso-8859-[0-9]+|windows-125[0-8]|koi8-[ru]|big5|gb2312|gbk|gb18030|shift_jis|"
     rb"euc-(?:jp|kr|tw)|iso-2022-(?:jp|kr)|ks_c_5601-1987|tis-620)(?:\*[a-z-]*)?",
     re.IGNORECASE,
 )
@@ -114,12 +118,14 @@ def _conceivable_domains(raw_value: bytes) -> list[str]:
 
     None either where an encoded word may hide an address: some readers decode it, and show what it says as the author. Nor
     where a name breaks off at white space, a comment or a quote behind which others read on: `<ceo@bank .example>`.
-    A single label beside a domain is left out: in `Sales @ Company <s@company.example>` nobody takes it for an address.
+    A single label in a name is left out: in `Sales @ Company <s@company.example>` nobody takes it for an address. In any other
+    place some readers do, and show it alone.
     """
     if len(raw_value) > MAX_FROM or _hides_address(raw_value):
         return []
+    text = raw_value.decode("utf-8", "replace")
     domains = []
-    for match in _AFTER_AT.finditer(raw_value.decode("utf-8", "replace")):
+    for match in _AFTER_AT.finditer(text):
         name, goes_on = match.groups()
         if goes_on or name.endswith("."):
             return []
@@ -127,24 +133,36 @@ def _conceivable_domains(raw_value: bytes) -> list[str]:
             domains.append(normalize(name))
         except InvalidDomain:
             return []
+    if not _NAMED_ADDRESS.fullmatch(text):
+        return domains
     return [domain for domain in domains if "." in domain] or domains
+
+
+def _encoded_words(text: bytes) -> Iterator[re.Match[bytes]]:
+    return _ENCODED_WORD.finditer(text.replace(b"\\", b""))  # a quoted string may have one before any character
 
 
 def _hides_address(text: bytes) -> bool:
     """Say whether an encoded word in it may hold an address."""
-    return b"=?" in text and any(_may_hide_address(match) for match in _ENCODED_WORD.finditer(text))
+    return any(map(_may_hide_address, _encoded_words(text)))
 
 
 def _may_hide_address(encoded_word: re.Match[bytes]) -> bool:
-    """Say whether an encoded word (RFC 2047 2) holds an `@`, or cannot be read."""
-    charset, encoding, text = encoded_word.groups()
+    """Say whether an encoded word (RFC 2047 2) holds an `@`, or cannot be read in one way.
+
+    An `=` is taken for the beginning of another one, or of an octet whose rest is in the next one.
+    """
+    charset, encoding, text, end = encoded_word.groups()
+    if not end:
+        return False
     if not _KNOWN_CHARSET.fullmatch(charset):
         return True
     try:
-        octets = base64.b64decode(text + b"==") if encoding in b"bB" else quopri.decodestring(text)
-        return "@" in octets.decode(charset.partition(b"*")[0].decode("ascii"), "replace")
+        octets = binascii.a2b_base64(text, strict_mode=True) if encoding in b"bB" else quopri.decodestring(text)
+        decoded = octets.decode(charset.partition(b"*")[0].decode("ascii"), "replace")
     except (ValueError, LookupError):
         return True
+    return "@" in decoded or "=" in decoded
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -265,7 +283,8 @@ class _Reader:
     def _addr_spec(self) -> str:
         """Take `local@domain` and return the domain, normalized.
 
-        RFC 2047 5 allows no encoded word here. Some readers decode one all the same, and show what it hides as the author.
+        RFC 2047 5 allows no encoded word here. Some readers decode one all the same, and show as the author what it hides, or
+        what stands before the NUL that it holds.
         """
         start = self._at
         self._take("atom", "quoted")
@@ -275,8 +294,8 @@ class _Reader:
                 break
             self._take("atom", "quoted")
         local_part = "".join(token.text for token in self._tokens[start : self._at])
-        if _hides_address(local_part.encode()):
-            raise _Malformed("an encoded word hides an address")
+        if "?" in local_part and any(_encoded_words(local_part.encode())):
+            raise _Malformed("an encoded word in an address")
         self._take("@")
         if self._next_is("literal"):
             raise _Malformed("a domain literal is nobody's domain")
