@@ -32,7 +32,13 @@ def test_what_the_second_prints_comes_last() -> None:
     assert done.stdout == b"first\nsecond\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_reads_nothing_of_the_caller() -> None:
+    """In a terminal that would stop it."""
+    asked = subprocess.run([BESIDE, "true", "cat"], input=b"typed\n", stdout=subprocess.PIPE, timeout=60)
+    assert asked.stdout == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_neither_outlives_an_interruption(number: signal.Signals, tmp_path: Path) -> None:
     pids = [tmp_path / "first", tmp_path / "second"]
     commands = [f'{sys.executable} -c "{PAUSE}" {path}; true' for path in pids]  # a shell between it and us

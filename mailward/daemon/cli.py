@@ -23,7 +23,7 @@ from mailward.daemon.metrics import Metrics, check_specs
 from mailward.daemon.pages import Pages
 from mailward.daemon.program import Loaded, Program
 from mailward.daemon.shown import check_shown
-from mailward.daemon.status import StatusServer
+from mailward.daemon.status import StatusServer, address_warnings
 from mailward.daemon.supervisor import Supervisor
 from mailward.model.errors import ConfigError
 from mailward.settings.load import DEFAULT_PATH
@@ -47,8 +47,9 @@ def command(program: Program) -> Callable[[], None]:
         try:
             loaded = program.load(config)
             if check:
-                group = loaded.service.socket_group
-                for warning in (*loaded.all_warnings(), *group_warnings(group), *loaded.look()):
+                service = loaded.service
+                here = (*group_warnings(service.socket_group), *address_warnings(service.metrics))
+                for warning in (*loaded.all_warnings(), *here, *loaded.look()):
                     click.echo(f"warning: {warning}", err=True)
                 click.echo(f"{config}: good")
                 return

@@ -6,6 +6,7 @@ What is shown is decided by the `respond` function it is given.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import selectors
@@ -63,21 +64,17 @@ class StatusServer:
     """Listens at one address; `respond(path, accept)` makes each page."""
 
     def __init__(self, address: Port, selector: selectors.BaseSelector, respond: Respond, log: Log, where: str) -> None:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        self._listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            if not _bind(self._listener, address):
-                log.error(
-                    "metrics-address-missing",
-                    address=address.host,
-                    advice="this machine has no such address; once it does, it is answered there",
-                )
-            self._listener.listen(MAX_CLIENTS)
+            self._listener, is_there = _listening(address)
         except OSError as error:
-            self._listener.close()
             reason = f"cannot listen at {address.host}:{address.port}: {error.strerror}"
             raise ConfigError([Mistake("", where, reason)]) from None
+        if not is_there:
+            log.error(
+                "metrics-address-missing",
+                address=address.host,
+                advice="this machine has no such address; once it does, it is answered there",
+            )
         self._selector = selector
         self._respond = respond
         self._log = log
@@ -176,6 +173,32 @@ class StatusServer:
             return
         self._selector.unregister(client.connection)
         client.connection.close()
+
+
+def address_warnings(address: Port | None) -> Sequence[str]:
+    """Return a warning where this machine does not have the address: no error, because it may come yet."""
+    if address is not None:
+        with contextlib.suppress(OSError), socket.socket(_family(address)) as probe:
+            if not _bind(probe, Port(address.host, 0)):
+                return (f"metrics: this machine does not have the address {address.host}",)
+    return ()
+
+
+def _family(address: Port) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
+
+
+def _listening(address: Port) -> tuple[socket.socket, bool]:
+    """Return a listener, and whether the machine has its address by now. Raises OSError."""
+    listener = socket.socket(_family(address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        is_there = _bind(listener, address)
+        listener.listen(MAX_CLIENTS)
+    except OSError:
+        listener.close()
+        raise
+    return listener, is_there
 
 
 def _bind(listener: socket.socket, address: Port) -> bool:

@@ -132,7 +132,8 @@ SOCKET = says(
 METRICS = says(
     """Address of the HTTP server with /metrics for Prometheus, /healthz, /readyz, and / for a browser. It answers
     everybody who gets there, on loopback every account of this machine; the last errors on its page may name
-    addresses, logins and clients of mail. `""`: none of that."""
+    addresses, logins and clients of mail. `""`: none of that. An address that the machine gets later, as a VPN's, is
+    answered from then on."""
 )
 
 
@@ -165,7 +166,10 @@ class Service:
     drain_timeout: Duration = attrs.field(
         default=Duration(20.0),
         validator=[at_least(0.1, "100ms"), at_most(86400, "1d")],
-        metadata=says("At a stop, how long sessions that are open may take to finish."),
+        metadata=says(
+            """At a stop, how long sessions that are open may take to finish. Where TimeoutStopSec= of the unit is less, this
+            counts."""
+        ),
     )
     reload_timeout: Duration = attrs.field(
         default=Duration(300.0),

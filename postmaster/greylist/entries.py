@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -14,6 +14,7 @@ from postmaster.explain.layout import printable
 from postmaster.greylist.opening import Greylist
 from postmaster.greylist.standing import entry_verb, entry_words, sender_text, subject_text
 from postmaster.greylist.subject import NoSubject, Role, Subject
+from postmaster.progress import counted, progress
 
 MAX_NOTE = 200
 MAX_ENTRIES = 10_000  # every worker holds them all; longer lists belong into the configuration
@@ -81,27 +82,28 @@ def forget_subject(greylist: Greylist, subject: Subject, *, is_dry_run: bool) ->
 
 
 def _forget_triplets(greylist: Greylist, subject: Subject, forgotten: Counter[str], *, is_dry_run: bool) -> None:
-    if is_dry_run:
-        first: list[TripletRecord] = []
-        for record in _triplets_of(greylist, subject):
-            forgotten["triplets"] += 1
-            if len(first) <= SHOWN:
-                first.append(record)
-        for number, record in enumerate(first, 1):
-            _tell(_triplet_words(record, "would forget"), number)
-        return
-    while batch := list(itertools.islice(_triplets_of(greylist, subject), BATCH)):
-        before = forgotten["triplets"]
-        for record in batch:
-            if greylist.store.forget_triplet(record.triplet):
-                forgotten["triplets"] += 1
-                _tell(_triplet_words(record, "forgot"), forgotten["triplets"])
-        if len(batch) < BATCH or forgotten["triplets"] == before:
-            return
+    verb, first = "would forget" if is_dry_run else "forgot", list[TripletRecord]()
+    for record in _of(subject, greylist.triplets()) if is_dry_run else _forgotten(greylist, subject):
+        forgotten["triplets"] += 1
+        if len(first) <= SHOWN:
+            first.append(record)
+    for number, record in enumerate(first, 1):
+        _tell(_triplet_words(record, verb), number)
 
 
-def _triplets_of(greylist: Greylist, subject: Subject) -> Iterator[TripletRecord]:
-    return (record for record in greylist.triplets() if subject.has_triplet(record.triplet))
+def _forgotten(greylist: Greylist, subject: Subject) -> Iterator[TripletRecord]:
+    """Forget triplets and yield each that was there, with one bar for all of them; print nothing meanwhile."""
+    store = greylist.store
+    with progress(store.count_triplets(), "triplets") as advance:
+        while batch := list(itertools.islice(_of(subject, counted(store.triplets(), advance)), BATCH)):
+            gone = [record for record in batch if store.forget_triplet(record.triplet)]
+            yield from gone
+            if len(batch) < BATCH or not gone:
+                return
+
+
+def _of(subject: Subject, records: Iterable[TripletRecord]) -> Iterator[TripletRecord]:
+    return (record for record in records if subject.has_triplet(record.triplet))
 
 
 def _triplet_words(record: TripletRecord, verb: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import socket
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailward.daemon import log
-from mailward.daemon.status import CLIENT_SECONDS, MAX_CLIENTS, MAX_REQUEST, Response, StatusServer
+from mailward.daemon.status import CLIENT_SECONDS, MAX_CLIENTS, MAX_REQUEST, Response, StatusServer, address_warnings
 from mailward.model.errors import ConfigError
 from mailward.settings.values import Port
 from tests.support.processes import free_port
@@ -310,6 +311,30 @@ def test_an_address_that_the_machine_does_not_have_yet_keeps_no_mail_waiting(
     assert server._listener.getsockname()[:2] == address
     assert f"level=error program=test event=metrics-address-missing address={host}" in capfd.readouterr().err
     server.close_inherited()
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        pytest.param(None, False, id="no page"),
+        pytest.param(Port("127.0.0.1", 1), False, id="an address of this machine's"),
+        pytest.param(Port("0.0.0.0", 1), False, id="all of them"),
+        pytest.param(Port("192.0.2.1", 1), True, id="another machine's"),
+        pytest.param(Port("2001:db8::1", 1), True, id="another machine's, IPv6"),
+    ],
+)
+def test_an_address_that_may_be_mistyped_is_warned_of(address: Port | None, warned: bool) -> None:
+    expected = (f"metrics: this machine does not have the address {address.host}",) if address and warned else ()
+    assert address_warnings(address) == expected
+
+
+def test_a_kernel_without_ipv6_is_named_with_the_key(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_family: int, _kind: int) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(ConfigError, match=r"dkim-sign\.metrics: cannot listen at ::1:9: Address family not supported"):
+        StatusServer(Port("::1", 9), loop.selector, loop.respond, log.get("test"), "dkim-sign.metrics")
 
 
 def test_ipv6_is_served(loop: Loop) -> None:

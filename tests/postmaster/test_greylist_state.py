@@ -274,6 +274,7 @@ def test_what_takes_long_shows_a_bar_on_a_terminal_and_nowhere_else(installation
         (("list", "--triplets", "--limit", "1"), "... and 20999 more triplets"),
         (("show", "bob@example.org", "--limit", "1"), "... and 20999 more triplets"),
         (("forget", "bob@example.org", "--dry-run"), "Would forget 0 entries, 0 origins, 21000 triplets."),
+        (("forget", "bob@example.org"), "Forgot 0 entries, 0 origins, 21000 triplets."),
         (("stats",), "21000 waiting"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -286,6 +287,7 @@ def test_whoever_walks_through_all_triplets_shows_a_bar_and_then_speaks(
     walked, end, said = shown.rpartition("100%")
     assert re.search(r"triplets +\[#", walked + end)
     assert last in said
+    assert "\n" not in walked, "one bar, however often it is walked"
     assert "triplet:" not in walked, "nothing is said while the bar moves"
     assert "triplets  [" not in installation.run(*words).stderr, "and none is shown where there is no terminal"
 

@@ -358,7 +358,10 @@ def test_check_says_that_the_configuration_is_good(starter: Starter) -> None:
 
 def test_check_warns_of_what_is_not_there(starter: Starter, tmp_path: Path) -> None:
     greylister = starter.make('socket_group = "no-such-group"', state=f"sqlite:{tmp_path}/nowhere")
+    text = greylister.configuration.read_text()
+    greylister.configuration.write_text(text.replace('metrics = "127.0.0.1:', 'metrics = "192.0.2.1:'))
     done = check(greylister)
     assert done.returncode == 0
+    assert "metrics: this machine does not have the address 192.0.2.1" in done.stderr
     assert 'socket_group: there is no group "no-such-group"' in done.stderr
     assert f"state: away: {tmp_path}/nowhere/greylist.sqlite" in done.stderr
