@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import read_text, signal_group, wait_until
+from tests.support.processes import HEARS_HUP, read_text, signal_group, wait_until
 
 BESIDE = Path(__file__).resolve().parents[1] / "tools" / "beside"
 PAUSE = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w'), flush=True); time.sleep(600)"
@@ -42,7 +42,7 @@ def test_the_second_reads_nothing_of_the_caller() -> None:
 def test_neither_outlives_an_interruption(number: signal.Signals, tmp_path: Path) -> None:
     pids = [tmp_path / "first", tmp_path / "second"]
     commands = [f'{sys.executable} -c "{PAUSE}" {path}; true' for path in pids]  # a shell between it and us
-    beside = subprocess.Popen([BESIDE, *commands], start_new_session=True)
+    beside = subprocess.Popen([*HEARS_HUP, BESIDE, *commands], start_new_session=True)
     try:
         wait_until(lambda: all(read_text(path).strip() for path in pids), "both running")
         signal_group(beside.pid, number)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import read_text, signal_group, wait_until
+from tests.support.processes import HEARS_HUP, read_text, signal_group, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ANNOUNCED = "Mailward's daemons in "
@@ -21,7 +21,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(number: signal.Signals, tmp_path:
     told = tmp_path / "told"
     with told.open("wb") as output:
         demo = subprocess.Popen(
-            [sys.executable, "-m", "tests.mail.demo"],
+            [*HEARS_HUP, sys.executable, "-m", "tests.mail.demo"],
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -497,7 +497,7 @@ def test_a_state_that_is_away_is_said_with_what_to_do(limiting: Limiting, monkey
     monkeypatch.setattr(type(limiting.store), "account", fail)
     done = limiting.run("suspend", ALICE)
     assert done.exit_code == EX_TEMPFAIL
-    assert "stop mailward-policyd and move the file away: counting starts anew" in done.output
+    assert "stop mailward-policyd and move what is damaged away: counting starts anew" in done.output
     assert "\x1b" not in done.output
 
 

@@ -153,6 +153,9 @@ def run(command: Sequence[str], *, standard_input: bytes = b"", seconds: float |
     return output
 
 
+HEARS_HUP = ("env", "--default-signal=HUP")  # before a command: nohup, and many a CI, start all of us with HUP ignored
+
+
 def wait_until(is_so: Callable[[], bool], what: str, *, seconds: float = START_SECONDS) -> None:
     """Poll until `is_so()`; ProgramError that says what was waited for if it never is."""
     deadline = time.monotonic() + seconds
