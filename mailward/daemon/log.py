@@ -35,9 +35,8 @@ _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
     r'\U000e0000-\U000e0fff"\\]'
 )
-_WHOLE = re.compile(
-    r'(?:[^\\]|\\(?:["\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}))*'
-)  # escaped text without the half of an escape
+# Escaped text without the half of an escape.
+_WHOLE = re.compile(r'(?:[^\\]|\\(?:["\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}))*')
 
 # journald reads the priority from `<N>` before the line (sd-daemon(3)).
 _PRIORITY = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}

@@ -62,6 +62,5 @@ class StoreError(Exception):
         super().__init__(f"{failure.value}: {detail}" if detail else failure.value)
         self.failure = failure
         self.detail = detail
-        self.is_begun_anew = (
-            is_begun_anew  # what was damaged has been set aside: the next call finds a store that works
-        )
+        # What was damaged has been set aside: the next call finds a store that works.
+        self.is_begun_anew = is_begun_anew

@@ -16,9 +16,8 @@ from mailward.settings.values import DomainName, Duration, FileMode, Port, Socke
 from mailward.settings.words import says
 
 MAX_WORKERS = 64
-MAX_SESSIONS = (
-    5000  # of a worker: each takes a thread and up to three of the 16,384 files that it may have open, two for the DNS
-)
+# Of a worker: each takes a thread and up to three of the 16,384 files that it may have open, two of them for the DNS.
+MAX_SESSIONS = 5000
 MAX_QUERIES = 1000
 MAX_CACHED = 100_000  # entries; the octets are bounded besides
 

@@ -20,9 +20,8 @@ from mailward.settings.common import METRICS, SOCKET, Service, Shared, at_least,
 from mailward.settings.values import DomainName, Duration, NetworkList, Port, SocketAddress
 from mailward.settings.words import says
 
-MAX_EXPIRE_DAYS = (
-    3650  # with millions of years x= would have more than the 12 digits that verifiers take (RFC 6376 3.5)
-)
+# With millions of years x= would have more than the 12 digits that verifiers take (RFC 6376 3.5).
+MAX_EXPIRE_DAYS = 3650
 
 _FORMS = tuple(f"{header.value}/{body.value}" for header in Canonicalization for body in Canonicalization)
 

@@ -119,9 +119,8 @@ def _give_back(copy: Staged, settings: list[Setting], undone: Undone) -> None:
         facts = copy.facts()
         if each.old is None and _is_named(facts, each.name):
             undone.left.append(f"{each.name}: a setting that was changed since names it; it stays")
-        elif (
-            each.old is None and each.name in facts.main
-        ):  # also where it was tuned since: Postfix complains of its name
+        elif each.old is None and each.name in facts.main:
+            # Also where it was tuned since: Postfix complains of a name that nothing uses.
             copy.write([_turned(each, facts.main[each.name], None)])
             undone.settings.append(each.name)
         else:
