@@ -7,12 +7,11 @@ be read is a fault with a name, not a guess. Linear in the field's length; comme
 
 from __future__ import annotations
 
-import binascii
-import quopri
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mailward.auth.encoded_word import has_encoded_word, may_hide_address
 from mailward.model.domain import InvalidDomain, normalize
 from mailward.model.message import HeaderField
 from mailward.model.results import Authors, FromFault
@@ -31,22 +30,13 @@ _PATTERNS = (("space", _WHITE_SPACE), ("atom", _ATOM), ("quoted", _QUOTED), ("li
 # that the full reader would refuse or read otherwise. Possessive, so that it never goes back: linear.
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++"
 _LOCAL_WORD = _WORD.replace("?", "", 1)  # no encoded word can be made of these
-_ADDRESS = rf"{_LOCAL_WORD}(?:\.{_LOCAL_WORD})*+@([A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+)"
+_ADDRESS = rf"{_LOCAL_WORD}(?>(?:\.{_LOCAL_WORD})*)@([A-Za-z0-9-]++(?>(?:\.[A-Za-z0-9-]++)*))"
 _PLAIN = re.compile(
-    rf'[ \t]*+(?:(?:(?:{_WORD}|[ \t.]++)*+|"[^"\\\r\n]*+"[ \t]*+)<{_ADDRESS}>|{_ADDRESS})[ \t]*+'.encode(), re.DOTALL
+    rf'[ \t]*+(?:(?:(?>(?:{_WORD}|[ \t.]++)*)|"[^"\\\r\n]*+"[ \t]*+)<{_ADDRESS}>|{_ADDRESS})[ \t]*+'.encode(), re.DOTALL
 )
 _AFTER_AT = re.compile(r"@\s*([^\s<>()\[\],;:\"@\\]*)(\s*[.(\\\"])?")
 # A name with an `@` in it, as no grammar knows it, and the one address behind it.
 _NAMED_ADDRESS = re.compile(rf"[^<>()\[\],;:\"\\]*+<{_ADDRESS}>\s*+")
-# Some readers take any character for a part of its text. One that does not end takes the rest, so that this stays linear.
-_ENCODED_WORD = re.compile(rb"=\?([^?\s]*+)\?([bBqQ])\?(.*?)(\?=|\Z)", re.DOTALL)
-# The character sets of mail that Python decodes in linear time; of any other, an encoded word may say anything. So it may in
-# UTF-7, where two that a reader joins say what neither says.
-_KNOWN_CHARSET = re.compile(
-    rb"(?:utf-8|us-ascii|iso-8859-[0-9]+|windows-125[0-8]|koi8-[ru]|big5|gb2312|gbk|gb18030|shift_jis|"
-    rb"euc-(?:jp|kr|tw)|iso-2022-(?:jp|kr)|ks_c_5601-1987|tis-620)(?:\*[a-z-]*)?",
-    re.IGNORECASE,
-)
 _COMMENT_STEP = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 
 
@@ -121,7 +111,7 @@ def _conceivable_domains(raw_value: bytes) -> list[str]:
     A single label in a name is left out: in `Sales @ Company <s@company.example>` nobody takes it for an address. In any other
     place some readers do, and show it alone.
     """
-    if len(raw_value) > MAX_FROM or _hides_address(raw_value):
+    if len(raw_value) > MAX_FROM or may_hide_address(raw_value):
         return []
     text = raw_value.decode("utf-8", "replace")
     domains = []
@@ -136,33 +126,6 @@ def _conceivable_domains(raw_value: bytes) -> list[str]:
     if not _NAMED_ADDRESS.fullmatch(text):
         return domains
     return [domain for domain in domains if "." in domain] or domains
-
-
-def _encoded_words(text: bytes) -> Iterator[re.Match[bytes]]:
-    return _ENCODED_WORD.finditer(text.replace(b"\\", b""))  # a quoted string may have one before any character
-
-
-def _hides_address(text: bytes) -> bool:
-    """Say whether an encoded word in it may hold an address."""
-    return any(map(_may_hide_address, _encoded_words(text)))
-
-
-def _may_hide_address(encoded_word: re.Match[bytes]) -> bool:
-    """Say whether an encoded word (RFC 2047 2) holds an `@`, or cannot be read in one way.
-
-    An `=` is taken for the beginning of another one, or of an octet whose rest is in the next one.
-    """
-    charset, encoding, text, end = encoded_word.groups()
-    if not end:
-        return False
-    if not _KNOWN_CHARSET.fullmatch(charset):
-        return True
-    try:
-        octets = binascii.a2b_base64(text, strict_mode=True) if encoding in b"bB" else quopri.decodestring(text)
-        decoded = octets.decode(charset.partition(b"*")[0].decode("ascii"), "replace")
-    except (ValueError, LookupError):
-        return True
-    return "@" in decoded or "=" in decoded
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -294,7 +257,7 @@ class _Reader:
                 break
             self._take("atom", "quoted")
         local_part = "".join(token.text for token in self._tokens[start : self._at])
-        if "?" in local_part and any(_encoded_words(local_part.encode())):
+        if has_encoded_word(local_part.encode()):
             raise _Malformed("an encoded word in an address")
         self._take("@")
         if self._next_is("literal"):

@@ -35,10 +35,10 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,255}+")
 _AUID = re.compile(r"[A-Za-z0-9.+_-]{0,64}+@[A-Za-z0-9._-]{1,255}+")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{1,64}+={0,2}+")
 _IP_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}+")
-_LOGIN = re.compile(r"[A-Za-z0-9.+_-]{1,64}+(?:@[A-Za-z0-9._-]{1,255}+)?+")
+_LOGIN = re.compile(r"[A-Za-z0-9.+_-]{1,64}+(?>(?:@[A-Za-z0-9._-]{1,255}+)?)")
 
 # A domain as header.from has it: alone, or the address that Zoho writes.
-_AUTHOR = re.compile(r"(?:[A-Za-z0-9!#$%&'*+/?^_`{|}~.-]++@)?+([^\s<>@\"]++)")
+_AUTHOR = re.compile(r"(?>(?:[A-Za-z0-9!#$%&'*+/?^_`{|}~.-]++@)?)([^\s<>@\"]++)")
 
 
 Property = tuple[str, str, str, re.Pattern[str]]  # type, name, value, and the form the value must have

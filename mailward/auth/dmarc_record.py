@@ -22,7 +22,7 @@ _VERSION = re.compile(rb"[vV][ \t]*+=[ \t]*+DMARC1[ \t]*+(?:;|\Z)")
 _UNPRINTABLE = re.compile(rb"[^ -~]")
 # RFC 3986, with comma and "!" only as percent codes (RFC 9989 4.8); the obsolete "!10m" behind it is read and ignored.
 _URI = re.compile(
-    rb"([A-Za-z][A-Za-z0-9+.-]*+):((?:[A-Za-z0-9._~:/?#\[\]@$&'()*+=-]|%[0-9A-Fa-f]{2})++)(?:![0-9]++[kmgtKMGT]?)?"
+    rb"([A-Za-z][A-Za-z0-9+.-]*+):((?>(?:[A-Za-z0-9._~:/?#\[\]@$&'()*+=-]|%[0-9A-Fa-f]{2})+))(?:![0-9]++[kmgtKMGT]?)?"
 )
 _MAIL_ADDRESS = re.compile(rb"[^@?]++@[^@?]++(?:\?.*)?")
 

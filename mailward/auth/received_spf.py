@@ -9,7 +9,7 @@ from mailward.model.results import Result, SpfResult
 
 MAX_ADDRESS = 320  # RFC 5321 4.5.3.1: a local part of 64, the @, a domain of 255
 
-_DOT_ATOM = re.compile(r"[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+")
+_DOT_ATOM = re.compile(r"[A-Za-z0-9_-]++(?>(?:\.[A-Za-z0-9_-]++)*)")
 _FIRST_LINE = MAX_LINE - len("Received-SPF: ")
 
 _WHAT_IT_MEANS = {

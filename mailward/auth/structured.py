@@ -18,7 +18,7 @@ MAX_LINE = 78  # RFC 5322 2.1.1
 _STRAY = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|\n(?![ \t])")
 # White space beyond ASCII is no part of a word: one reader skips it, another does not. Possessive: nothing is read twice.
 _STEP = re.compile(
-    r'[ \t\r\n]++|(?P<quoted>"(?:[^"\\]++|\\.)*+")|(?P<word>[^\s"();=\\]++)|(?P<special>[;=])|(?P<comment>\()',
+    r'[ \t\r\n]++|(?P<quoted>"(?>(?:[^"\\]++|\\.)*)")|(?P<word>[^\s"();=\\]++)|(?P<special>[;=])|(?P<comment>\()',
     re.DOTALL,
 )
 _COMMENT_STEP = re.compile(r"[^()\\]++|\\.|[()]", re.DOTALL)

@@ -30,7 +30,7 @@ STDERR = 2
 
 _PLAIN_CHARACTERS = r"[A-Za-z0-9!#$%&()*+,./:;<>?@\[\]^_`{|}~-]"  # no space, quote, backslash, equals sign
 _PLAIN = re.compile(_PLAIN_CHARACTERS + "+")
-_PLAIN_PAIRS = re.compile(rf"(?: [a-z_]++={_PLAIN_CHARACTERS}{{1,{MAX_VALUE}}}+)*+")
+_PLAIN_PAIRS = re.compile(rf"(?>(?: [a-z_]++={_PLAIN_CHARACTERS}{{1,{MAX_VALUE}}}+)*)")
 _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
     r'\U000e0000-\U000e0fff"\\]'

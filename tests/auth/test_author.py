@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailward.auth.author import MAX_FROM, address_domains, author_domains
@@ -162,6 +162,9 @@ def test_the_obsolete_space_before_the_colon_hides_no_author() -> None:
 
 
 @given(st.text('ab.@<>" \t-', max_size=24))
+@example("a@a. ")
+@example("a.b.@a")
+@example("x <a@a.b.>")
 def test_the_short_way_reads_what_the_full_reader_reads(text: str) -> None:
     from mailward.auth import author
 
