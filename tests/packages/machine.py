@@ -115,7 +115,10 @@ def open_machine(root: Path, addresses: Sequence[str] = ()) -> Iterator[Machine]
         (folder / "layer").mkdir()
         apart = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
         words = ["sh", "-euc", BOOT, "sh", str(root), str(folder / "layer"), str(folder / "brought")]
-        program = Program("machine", [unshare, *apart, *words], folder, is_ready=lambda: _serves(program))
+        # unshare ignores INT and TERM: nothing else ends it if we are ended.
+        mortal = ["setpriv", "--pdeathsig", "KILL"]
+        command = [*mortal, unshare, *apart, *words]
+        program = Program("machine", command, folder, is_ready=lambda: _serves(program))
         program.start()
         try:
             machine = Machine(_child_of(program.pid))
