@@ -65,7 +65,7 @@ def test_while_the_dns_is_away_an_answer_takes_no_time(serve: Start, watch: Watc
     watched.wait_for("dns-away")
     started = time.monotonic()
     answers = [watched.ask(f"n{number}.example") for number in range(1000)]
-    assert time.monotonic() - started < 1000 * TIMEOUT / 100  # a time-out each would be 500 s
+    assert time.monotonic() - started < 1000 * TIMEOUT / 100  # a time-out each would be 1000 s
     assert {answer.failure for answer in answers} == {Failure.AWAY}
     assert {answer.status for answer in answers} == {AnswerStatus.TEMPFAIL}
 
@@ -94,7 +94,7 @@ def test_a_cold_start_without_dns_is_no_longer_than_an_outage(serve: Start, watc
 def test_with_one_of_two_away_the_other_is_asked_directly(serve: Start, watch: Watch, silent_one: int) -> None:
     servers = [serve(), serve()]
     servers[silent_one].silence()
-    watched = watch(*servers)
+    watched = watch(*servers, timeout=3.0)  # the other may be slow where the machine is busy
     watched.wait_for("nameserver-away")
     asked = len(servers[silent_one].questions)
     hedged = watched.counts["dns_hedged", ""]

@@ -192,7 +192,7 @@ def test_a_disk_with_little_room_is_a_bound_too(folder: Path) -> None:
         (small / "ballast").write_bytes(b"x" * (store._file.place.free_octets() - 200 * 1024))
         assert store._file.fill() > 0.75
         tend(store, 24 * 60 * MINUTE, 3 * STEPS)
-        assert len(remembered(store)) < 4500
+        assert len(remembered(store)) < 5000
         assert store._file.fill() < 0.75, "as much was forgotten as is needed, and no more"
         (small / "ballast").unlink()
         store.close()
