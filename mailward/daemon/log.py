@@ -136,7 +136,7 @@ class _Renderer:
         exception = ""
         if "exc_info" in event:
             exception = structlog.processors.format_exc_info(logger, method, event).pop("exception", "")
-        start = _PRIORITY[level] if self._is_journald else _time_of_day(int(time.time()))
+        start = _PRIORITY[level] if self._is_journald else time_of(int(time.time())) + " "
         line = f"{start}level={level} program={event.pop('program')} event={quote(event.pop('event'))}"
         line += _pairs({key: value for key, value in event.items() if value not in ("", None)})
         if exception:
@@ -145,8 +145,9 @@ class _Renderer:
 
 
 @functools.lru_cache(maxsize=2)
-def _time_of_day(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(second))
+def time_of(second: int) -> str:
+    """Return a time, in seconds since 1970, as a line begins with it. Raises ValueError, OverflowError or OSError: it is none."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(second))
 
 
 def _pairs(values: Mapping[str, object]) -> str:

@@ -228,9 +228,12 @@ def _capped(windows: tuple[Window, ...], most: int) -> tuple[Window, ...]:
 
 
 def _concerns(raised: Raise, limit: Limit, now: float) -> bool:
-    if raised.until <= now:
-        return False
-    return raised.limit == limit.name if raised.limit else limit.count is not Count.BYTES
+    return raised.until > now and is_raise_of(raised, limit.name, limit.count)
+
+
+def is_raise_of(raised: Raise, name: str, count: Count) -> bool:
+    """Say whether a raise is of the limit of that name: the one it names, or any but those of octets."""
+    return raised.limit == name if raised.limit else count is not Count.BYTES
 
 
 def _raised(windows: tuple[Window, ...], raised: Raise, most: int | None) -> tuple[Window, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mailward.adapters.guarded_greylist import GuardedGreylist
 from mailward.adapters.resolver import Resolver
-from mailward.daemon.log import Log
+from mailward.daemon.log import Log, time_of
 from mailward.daemon.metrics import Row
 from mailward.daemon.program import Notes
 from mailward.daemon.state_size import TELL_SECONDS, tell_size
@@ -207,6 +207,6 @@ class Watch:
 def _moment(seconds: float) -> str:
     """Return a time as the log writes its own; a store holds what was written into it."""
     try:
-        return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+        return time_of(int(seconds))
     except (ValueError, OverflowError, OSError):
         return str(seconds)

@@ -43,9 +43,8 @@ DESCRIPTION
 DIAGNOSTICS
     Exit status 0: done. 1: `show` and `forget` found nothing. 2: wrong options. 65: the file is not what it should be, or
     not whole (what was readable of an export is taken). 66: no such file. 69: db_dump is needed and not installed. 73: the
-    export cannot be written. 75: the state is away, with the reason and what to do; or an
-    order is over already by its clock. 77: permission denied. 78: the
-    configuration is wrong.
+    export cannot be written. 75: the state is away, with the reason and what to do; or an order is over already by its
+    clock. 77: permission denied. 78: the configuration is wrong.
 
 BUGS
     Times are those of this machine's clock; those of the state are the clock's of its Redis. Keys that postgrey hashed

@@ -11,7 +11,7 @@ from mailward.adapters.account_changes import change_account
 from mailward.model.accounts import Account, AuditEntry, Raise
 from mailward.model.limits import KNOWN
 from mailward.policy import incidents
-from mailward.policy.limits import Count
+from mailward.policy.limits import Count, is_raise_of
 from postmaster.durations import ahead, in_words
 from postmaster.explain.layout import printable
 from postmaster.limits.opening import Limits
@@ -55,8 +55,7 @@ def _shorter_windows(limits: Limits, account: Account, raised: Raise) -> list[st
     concerned = [
         one
         for one in limits.allowances(account)
-        if one.owner.startswith(SASL_USERNAME)
-        and (one.limit == raised.limit if raised.limit else one.count != Count.BYTES.value)
+        if one.owner.startswith(SASL_USERNAME) and is_raise_of(raised, one.limit, Count(one.count))
     ]
     return [
         f"{one.limit} {window.most} in {in_words(window.seconds)}"

@@ -193,9 +193,8 @@ def _given() -> str:
     for option in context.command.params:
         if context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
             words.append(option.opts[-1])
-            words += (
-                [] if isinstance(option, click.Option) and option.is_flag else [str(context.params[option.name or ""])]
-            )
+            value = context.params[option.name or ""]
+            words += [] if value is True else [str(value)]
     return printable("".join(f" {shlex.quote(word)}" for word in words))
 
 
